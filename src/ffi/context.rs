@@ -1,0 +1,145 @@
+//! Inside a handler. A context that is not the one of the handler running on this thread gets a status, or
+//! NULL or 0 from the functions that return a value.
+
+use std::ffi::c_void;
+
+use super::{arg, guard};
+use crate::layout::{RkContext, RkKernel, RkMessage, RkStatus, RkTimestamp};
+use crate::runtime::context;
+
+/// The encoded handle in a context pointer.
+fn encoded(ctx: *const RkContext) -> u64 {
+    ctx.addr() as u64
+}
+
+/// The block's state, `rk_program_t.state_size` bytes; NULL when that is 0. Inside a handler.
+///
+/// # Safety
+/// `ctx` is what the handler was given; anything else is recognised and gets NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_context_state(ctx: *mut RkContext) -> *mut c_void {
+    guard::value(std::ptr::null_mut(), || context::state(encoded(ctx)))
+}
+
+/// The program's user data. CPU only. Inside a handler.
+///
+/// # Safety
+/// As rk_context_state.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_context_user_data(ctx: *mut RkContext) -> *mut c_void {
+    guard::value(std::ptr::null_mut(), || context::user_data(encoded(ctx)))
+}
+
+/// The block's scratch, `shared_memory_size` bytes; NULL when that is 0. Inside a handler.
+///
+/// # Safety
+/// As rk_context_state.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_context_shared(ctx: *mut RkContext) -> *mut c_void {
+    guard::value(std::ptr::null_mut(), || context::shared(encoded(ctx)))
+}
+
+/// The kernel whose handler runs. Inside a handler.
+///
+/// # Safety
+/// As rk_context_state; anything else gets the handle 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_context_kernel(ctx: *const RkContext) -> RkKernel {
+    guard::value(RkKernel { id: 0 }, || context::kernel(encoded(ctx)))
+}
+
+/// The block whose handler runs, from 0. Inside a handler.
+///
+/// # Safety
+/// As rk_context_state; anything else gets 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_context_block(ctx: *const RkContext) -> u32 {
+    guard::value(0, || context::block(encoded(ctx)))
+}
+
+/// Blocks of the kernel. Inside a handler.
+///
+/// # Safety
+/// As rk_context_state; anything else gets 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_context_block_count(ctx: *const RkContext) -> u32 {
+    guard::value(0, || context::block_count(encoded(ctx)))
+}
+
+/// The thread of the block, from 0; always 0 on CPU. Inside a handler.
+///
+/// # Safety
+/// As rk_context_state; anything else gets 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_context_thread(ctx: *const RkContext) -> u32 {
+    guard::value(0, || context::block(encoded(ctx)).map(|_| 0))
+}
+
+/// Threads of the block; always 1 on CPU. Inside a handler.
+///
+/// # Safety
+/// As rk_context_state; anything else gets 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_context_thread_count(ctx: *const RkContext) -> u32 {
+    guard::value(0, || context::block(encoded(ctx)).map(|_| 1))
+}
+
+/// Barrier of the threads of the block; nothing on CPU, where a block is one thread. Inside a handler.
+///
+/// # Safety
+/// As rk_context_state.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_context_sync(ctx: *mut RkContext) {
+    guard::value((), || context::block(encoded(ctx)).map(drop))
+}
+
+/// The time of the kernel's hybrid logical clock: different and larger each time. Inside a handler.
+///
+/// # Safety
+/// As rk_context_state; anything else gets zeros.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_context_now(ctx: *mut RkContext) -> RkTimestamp {
+    guard::value(RkTimestamp::default(), || context::now(encoded(ctx)))
+}
+
+/// Answers the sender of the current message, with its correlation.
+///
+/// A call gets it as its reply; a second reply to one call is RK_ERR_INVALID_STATE. The reply to anything else
+/// the host sent goes to the output queue, the reply to a kernel's message to the input of that kernel.
+/// RK_ERR_TOO_LARGE over the kernel's payload limit. Inside on_message.
+///
+/// # Safety
+/// As rk_context_state; `message` is NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_context_reply(ctx: *mut RkContext, message: *const RkMessage) -> RkStatus {
+    guard::status(|| context::reply(encoded(ctx), &arg::message(message, "message")?))
+}
+
+/// Puts a message into the kernel's output queue for the host.
+///
+/// Never fails for lack of room: under RK_OVERFLOW_BLOCK what does not fit is kept and the block takes no
+/// further input until it is out; under RK_OVERFLOW_DEAD_LETTER it becomes a dead letter. RK_ERR_TOO_LARGE
+/// over the kernel's payload limit. Inside a handler.
+///
+/// # Safety
+/// As rk_context_reply.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_context_emit(ctx: *mut RkContext, message: *const RkMessage) -> RkStatus {
+    guard::status(|| context::emit(encoded(ctx), &arg::message(message, "message")?))
+}
+
+/// Sends to the kernel at the end of a route of rk_connect, to `message->block` of it.
+///
+/// RK_ERR_FULL is returned and never waited for. A target that has ended: RK_OK and a dead letter. An unknown
+/// or ended route: RK_ERR_NO_ROUTE. Inside a handler.
+///
+/// # Safety
+/// As rk_context_reply.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_context_send(
+    ctx: *mut RkContext,
+    route: u32,
+    message: *const RkMessage,
+) -> RkStatus {
+    guard::status(|| context::send(encoded(ctx), route, &arg::message(message, "message")?))
+}

@@ -1,0 +1,78 @@
+//! The one boundary that every export passes.
+//!
+//! Inside it: a forked child is answered, a panic is caught, and the thread's last error is kept. The error
+//! stays a value with fields until `rk_last_error` asks for its sentence.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::error::{Error, Result};
+use crate::layout::{RK_OK, RkStatus};
+use crate::process;
+
+thread_local! {
+    static LAST_ERROR: RefCell<Option<Error>> = const { RefCell::new(None) };
+}
+
+/// For an export that returns a status.
+#[inline]
+pub(super) fn status(body: impl FnOnce() -> Result<()>) -> RkStatus {
+    match run(body) {
+        Ok(()) => RK_OK,
+        Err(error) => keep(error),
+    }
+}
+
+/// For an export that returns a value: `fallback` when it fails or the process is a fork.
+#[inline]
+pub(super) fn value<T>(fallback: T, body: impl FnOnce() -> Result<T>) -> T {
+    match run(body) {
+        Ok(value) => value,
+        Err(error) => {
+            keep(error);
+            fallback
+        }
+    }
+}
+
+/// For an export that cannot fail and answers in a forked child too (versions, names, the last error).
+#[inline]
+pub(super) fn plain<T>(fallback: T, body: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or(fallback)
+}
+
+#[inline]
+fn run<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    if process::is_forked_child() {
+        return Err(Error::Forked);
+    }
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(result) => result,
+        Err(panic) => Err(Error::Panic { message: panic_text(&*panic).into() }),
+    }
+}
+
+/// The words of a caught panic.
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    if let Some(text) = panic.downcast_ref::<&'static str>() {
+        text
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text
+    } else {
+        "a value that is no text"
+    }
+}
+
+#[cold]
+fn keep(error: Error) -> RkStatus {
+    let status = error.status();
+    // A thread that is being torn down has no last error to keep.
+    let _ = LAST_ERROR.try_with(|last| last.replace(Some(error)));
+    status
+}
+
+/// The thread's last failure.
+pub(super) fn last_error<T>(read: impl FnOnce(Option<&Error>) -> T) -> Option<T> {
+    LAST_ERROR.try_with(|last| last.try_borrow().ok().map(|last| read(last.as_ref()))).ok().flatten()
+}

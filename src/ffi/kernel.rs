@@ -1,0 +1,269 @@
+//! Kernels: launch, find, command.
+
+use std::ffi::c_char;
+
+use super::runtime::find;
+use super::{arg, guard};
+use crate::error::{Error, Result};
+use crate::layout::{
+    RkKernel, RkKernelStatus, RkLaunchOptions, RkOp, RkRuntime, RkStatus,
+};
+use crate::runtime::{KernelHandle, LaunchOptions};
+
+/// Why the functions that complete through `rk_poll` do not work.
+pub(super) const NO_EVENTS: &str = "asynchronous operations and the event queue are not part of this version";
+
+/// Default options of a launch. Any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn rk_launch_options_init() -> RkLaunchOptions {
+    guard::plain(arg::initial(), arg::initial)
+}
+
+/// An empty status to be filled. Any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn rk_kernel_status_init() -> RkKernelStatus {
+    guard::plain(arg::initial(), arg::initial)
+}
+
+/// Launches a kernel; ACTIVE when this returns, or LAUNCHED with RK_LAUNCH_SUSPENDED.
+///
+/// `kernel_id` (1 to 127 bytes of `[A-Za-z0-9_.:/-]`) is unique among live kernels of the runtime; of several
+/// launches of one id at once exactly one succeeds. Without `options->program` the id also names the program.
+/// Errors: INVALID_ARGUMENT, STRUCT_SIZE, NOT_FOUND (program), ALREADY_EXISTS, LIMIT, SHUTDOWN, UNSUPPORTED,
+/// OUT_OF_MEMORY. Any thread, also from a handler.
+///
+/// # Safety
+/// Pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_launch(
+    runtime: *mut RkRuntime,
+    kernel_id: *const c_char,
+    options: *const RkLaunchOptions,
+    out: *mut RkKernel,
+) -> RkStatus {
+    guard::status(|| {
+        let out = arg::out(out, "out")?;
+        let runtime = find(runtime)?;
+        let id = arg::name(kernel_id, "kernel_id")?;
+        let options = if options.is_null() { arg::initial() } else { arg::versioned(options)? };
+        let program = arg::optional_name(options.program, "options.program")?;
+        out.write(runtime.launch(id, LaunchOptions::checked(&options, program)?)?.raw());
+        Ok(())
+    })
+}
+
+/// As rk_launch, completing with RK_EVENT_LAUNCHED. Any thread.
+///
+/// # Safety
+/// Pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_launch_async(
+    _runtime: *mut RkRuntime,
+    _kernel_id: *const c_char,
+    _options: *const RkLaunchOptions,
+    _user_data: u64,
+    _out: *mut RkOp,
+) -> RkStatus {
+    guard::status(|| Err(Error::Unsupported { what: "rk_launch_async", why: NO_EVENTS }))
+}
+
+/// The live kernel of an id. Errors: NOT_FOUND. Any thread.
+///
+/// # Safety
+/// Pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_get(
+    runtime: *mut RkRuntime,
+    kernel_id: *const c_char,
+    out: *mut RkKernel,
+) -> RkStatus {
+    guard::status(|| {
+        let out = arg::out(out, "out")?;
+        let runtime = find(runtime)?;
+        out.write(runtime.get(arg::name(kernel_id, "kernel_id")?)?.raw());
+        Ok(())
+    })
+}
+
+/// All live kernels in the order of their launch; terminated ones are not among them.
+///
+/// `*count` is how many there are, also with RK_ERR_BUFFER_TOO_SMALL, when only the first `capacity` were
+/// written. `out` may be NULL when capacity is 0. Any thread.
+///
+/// # Safety
+/// Pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_list(
+    runtime: *mut RkRuntime,
+    out: *mut RkKernel,
+    capacity: usize,
+    count: *mut usize,
+) -> RkStatus {
+    guard::status(|| {
+        let count = arg::out(count, "count")?;
+        let mut out = arg::out_array(out, capacity, "out")?;
+        let kernels = find(runtime)?.list();
+        for (index, kernel) in kernels.iter().take(capacity).enumerate() {
+            out.write(index, kernel.raw());
+        }
+        count.write(kernels.len());
+        if kernels.len() > capacity {
+            return Err(Error::BufferTooSmall { what: "the list of kernels", needed: kernels.len(), capacity });
+        }
+        Ok(())
+    })
+}
+
+/// Lets a kernel run. Errors by state: INVALID_STATE, TERMINATED, KERNEL_FAILED. Any thread; not from a
+/// handler of this kernel (RK_ERR_WOULD_DEADLOCK).
+#[unsafe(no_mangle)]
+pub extern "C" fn rk_activate(kernel: RkKernel) -> RkStatus {
+    guard::status(|| KernelHandle::from(kernel).activate())
+}
+
+/// Pauses a kernel: waits for the current message of each block; once it returned no handler runs. Messages
+/// still queue. Errors by state as rk_activate. Any thread; not from a handler of this kernel.
+#[unsafe(no_mangle)]
+pub extern "C" fn rk_deactivate(kernel: RkKernel) -> RkStatus {
+    guard::status(|| KernelHandle::from(kernel).deactivate())
+}
+
+/// Stops taking messages, handles what is queued, stops.
+///
+/// Past the timeout the current messages are finished, the rest become dead letters, and the answer is
+/// RK_ERR_TIMEOUT; the kernel has ended all the same unless a handler does not return. A paused kernel has
+/// nothing to drain with: its messages become dead letters at once. Terminating twice is fine, a second caller
+/// waits for the first. The id is free again once the kernel has ended; the handle answers receive, state,
+/// status and metrics until rk_destroy. Any thread; not from a handler of this kernel.
+#[unsafe(no_mangle)]
+pub extern "C" fn rk_terminate(kernel: RkKernel, timeout_ns: u64) -> RkStatus {
+    guard::status(|| KernelHandle::from(kernel).terminate(timeout_ns))
+}
+
+/// As rk_terminate, completing with RK_EVENT_TERMINATED. Any thread.
+///
+/// # Safety
+/// Pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_terminate_async(
+    _kernel: RkKernel,
+    _timeout_ns: u64,
+    _user_data: u64,
+    _out: *mut RkOp,
+) -> RkStatus {
+    guard::status(|| Err(Error::Unsupported { what: "rk_terminate_async", why: NO_EVENTS }))
+}
+
+/// Waits until a kernel is TERMINATED (RK_OK) or FAILED (RK_ERR_KERNEL_FAILED). Any thread; not from a handler
+/// of this kernel.
+#[unsafe(no_mangle)]
+pub extern "C" fn rk_wait(kernel: RkKernel, timeout_ns: u64) -> RkStatus {
+    guard::status(|| KernelHandle::from(kernel).wait(timeout_ns))
+}
+
+/// Ends a kernel as rk_terminate(kernel, 0) does if it still runs, then frees it; the handle is stale from now
+/// on. RK_ERR_TIMEOUT: messages became dead letters or a handler still runs; the handle is stale all the same
+/// and the kernel is freed when its handler returns. Any thread; not from a handler of this kernel.
+#[unsafe(no_mangle)]
+pub extern "C" fn rk_destroy(kernel: RkKernel) -> RkStatus {
+    guard::status(|| KernelHandle::from(kernel).destroy())
+}
+
+/// The id of a kernel. `size`, if not NULL, gets the size needed with its NUL, also with
+/// RK_ERR_BUFFER_TOO_SMALL. Any thread.
+///
+/// # Safety
+/// Pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_kernel_name(
+    kernel: RkKernel,
+    buf: *mut c_char,
+    capacity: usize,
+    size: *mut usize,
+) -> RkStatus {
+    guard::status(|| {
+        let name = KernelHandle::from(kernel).name()?;
+        arg::text_out("the kernel's name", &name, buf, capacity, size)
+    })
+}
+
+/// The state of a kernel, one of RK_STATE_*. Any thread.
+///
+/// # Safety
+/// Pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_kernel_state(kernel: RkKernel, out: *mut u32) -> RkStatus {
+    guard::status(|| {
+        let out = arg::out(out, "out")?;
+        out.write(KernelHandle::from(kernel).state()?.code());
+        Ok(())
+    })
+}
+
+/// The state of a kernel and what goes with it. Any thread.
+///
+/// # Safety
+/// Pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_kernel_status(kernel: RkKernel, out: *mut RkKernelStatus) -> RkStatus {
+    guard::status(|| {
+        let out = arg::versioned_out(out)?;
+        out.write(&KernelHandle::from(kernel).status()?);
+        Ok(())
+    })
+}
+
+/// Connects two kernels of one runtime: `from` may rk_context_send on `*route`.
+///
+/// Routes count up from 0 for each kernel and are not used again. A route to oneself is fine. Errors:
+/// INVALID_ARGUMENT (two runtimes), TERMINATED, KERNEL_FAILED. Any thread.
+///
+/// # Safety
+/// Pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_connect(from: RkKernel, to: RkKernel, route: *mut u32) -> RkStatus {
+    guard::status(|| {
+        let route = arg::out(route, "route")?;
+        route.write(KernelHandle::from(from).connect(to.into())?);
+        Ok(())
+    })
+}
+
+/// Ends a route. Errors: NO_ROUTE. Any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn rk_disconnect(from: RkKernel, route: u32) -> RkStatus {
+    guard::status(|| KernelHandle::from(from).disconnect(route))
+}
+
+/// What checkpoint and restore answer.
+fn no_checkpoint(what: &'static str) -> Result<()> {
+    Err(Error::Unsupported { what, why: "checkpoints are not part of this version" })
+}
+
+/// Copies the state of a paused kernel out. Any thread; not from a handler.
+///
+/// # Safety
+/// Pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_checkpoint(
+    _kernel: RkKernel,
+    _buf: *mut std::ffi::c_void,
+    _capacity: usize,
+    _size: *mut usize,
+) -> RkStatus {
+    guard::status(|| no_checkpoint("rk_checkpoint"))
+}
+
+/// Puts a state back that rk_checkpoint copied out. Any thread; not from a handler.
+///
+/// # Safety
+/// Pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_restore(
+    _kernel: RkKernel,
+    _buf: *const std::ffi::c_void,
+    _size: usize,
+) -> RkStatus {
+    guard::status(|| no_checkpoint("rk_restore"))
+}
+

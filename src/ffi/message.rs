@@ -1,0 +1,320 @@
+//! Messages: send, reserve, receive, call, dead letters.
+
+use super::kernel::NO_EVENTS;
+use super::runtime::find;
+use super::{arg, guard};
+use crate::error::{Error, Result};
+use crate::layout::{RkDeadLetter, RkKernel, RkLoan, RkMessage, RkOp, RkRuntime, RkStatus};
+use crate::runtime::{KernelHandle, lease};
+
+/// Sends one message: copies it; RK_OK means queued.
+///
+/// A full queue is RK_ERR_FULL at timeout 0, else RK_ERR_TIMEOUT after exactly the time asked. A payload over
+/// the kernel's limit is RK_ERR_TOO_LARGE. Messages of one thread to one block are handled in the order sent.
+/// Any thread, also from a handler.
+///
+/// # Safety
+/// Pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_send(kernel: RkKernel, message: *const RkMessage, timeout_ns: u64) -> RkStatus {
+    guard::status(|| {
+        let message = arg::message(message, "message")?;
+        KernelHandle::from(kernel).send(&message, timeout_ns)
+    })
+}
+
+/// Sends messages in order; RK_OK when at least one was queued, `*sent` says how many, always.
+///
+/// The timeout is for the first message only: what does not fit at once after that is left to the caller. A
+/// message that can never fit ends the batch before it. An empty batch is RK_OK. Any thread.
+///
+/// # Safety
+/// Pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_send_batch(
+    kernel: RkKernel,
+    messages: *const RkMessage,
+    count: usize,
+    timeout_ns: u64,
+    sent: *mut usize,
+) -> RkStatus {
+    guard::status(|| {
+        let sent = arg::out(sent, "sent")?;
+        let (done, result) = match arg::array(messages, count, "messages") {
+            Ok(messages) => {
+                KernelHandle::from(kernel).send_batch(messages.len(), |i| arg::outgoing(&messages[i]), timeout_ns)
+            }
+            Err(error) => (0, Err(error)),
+        };
+        sent.write(done);
+        result
+    })
+}
+
+/// Lends a slot of a block's queue to be written in place; rk_commit sends it.
+///
+/// Slots are handled in the order reserved, so an open loan holds up what comes after it. Errors as rk_send.
+/// `block` may be RK_ANY_BLOCK. Any thread.
+///
+/// # Safety
+/// Pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_reserve(
+    kernel: RkKernel,
+    block: u32,
+    payload_size: usize,
+    timeout_ns: u64,
+    out: *mut RkLoan,
+) -> RkStatus {
+    guard::status(|| {
+        let out = arg::out(out, "out")?;
+        out.write(KernelHandle::from(kernel).reserve(block, payload_size, timeout_ns)?);
+        Ok(())
+    })
+}
+
+/// Sends a loan: `used` bytes of it, with the header's type, correlation and deadline (NULL: all zero).
+///
+/// The loan is cleared. `used` over the loan's size is RK_ERR_INVALID_ARGUMENT and leaves it open; a kernel
+/// that has ended is RK_ERR_TERMINATED and the loan is given back. A loan committed or aborted before is
+/// RK_ERR_INVALID_HANDLE. One thread at a time per loan.
+///
+/// # Safety
+/// Pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_commit(loan: *mut RkLoan, header: *const RkMessage, used: usize) -> RkStatus {
+    guard::status(|| {
+        let value = arg::read(loan, "loan")?;
+        let header = if header.is_null() {
+            arg::header(&EMPTY)
+        } else {
+            arg::header(&arg::read(header, "header")?)
+        };
+        settle(loan, lease::commit(&value, &header, used))
+    })
+}
+
+/// A message of zeros.
+const EMPTY: RkMessage = RkMessage {
+    payload: std::ptr::null(),
+    payload_size: 0,
+    r#type: 0,
+    block: 0,
+    correlation: 0,
+    source: 0,
+    deadline_ns: 0,
+    timestamp: crate::layout::RkTimestamp { physical_ns: 0, logical: 0, node: 0 },
+    lease: 0,
+};
+
+/// Clears a loan that is settled: also one whose kernel has ended.
+fn settle(loan: *mut RkLoan, result: Result<()>) -> Result<()> {
+    if matches!(result, Ok(()) | Err(Error::Terminated { .. } | Error::KernelFailed { .. })) {
+        arg::clear_loan(loan);
+    }
+    result
+}
+
+/// Gives a loan back unsent; its slot is skipped. One thread at a time per loan.
+///
+/// # Safety
+/// Pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_abort(loan: *mut RkLoan) -> RkStatus {
+    guard::status(|| {
+        let value = arg::read(loan, "loan")?;
+        settle(loan, lease::abort(&value))
+    })
+}
+
+/// Lends up to `count` slots of one block, in order; RK_OK when at least one, `*reserved` says how many,
+/// always. The timeout is for the first. Any thread.
+///
+/// # Safety
+/// Pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_reserve_batch(
+    kernel: RkKernel,
+    block: u32,
+    payload_size: usize,
+    count: usize,
+    timeout_ns: u64,
+    out: *mut RkLoan,
+    reserved: *mut usize,
+) -> RkStatus {
+    guard::status(|| {
+        let reserved = arg::out(reserved, "reserved")?;
+        let result = arg::out_array(out, count, "out").and_then(|mut out| {
+            let loans =
+                KernelHandle::from(kernel).reserve_batch(block, payload_size, out.capacity(), timeout_ns)?;
+            for (index, loan) in loans.iter().enumerate() {
+                out.write(index, *loan);
+            }
+            Ok(loans.len())
+        });
+        reserved.write(*result.as_ref().unwrap_or(&0));
+        result.map(drop)
+    })
+}
+
+/// Sends whole loans, in order; `headers` NULL means all zero.
+///
+/// All loans are settled, also when some of them cannot be sent; the first failure is returned. One thread at
+/// a time per loan.
+///
+/// # Safety
+/// Pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_commit_batch(
+    loans: *mut RkLoan,
+    headers: *const RkMessage,
+    count: usize,
+) -> RkStatus {
+    guard::status(|| {
+        let values = arg::array(loans.cast_const(), count, "loans")?.to_vec();
+        let headers =
+            if headers.is_null() { None } else { Some(arg::array(headers, count, "headers")?) };
+        let mut first = Ok(());
+        for (index, loan) in values.iter().enumerate() {
+            let header = arg::header(headers.map_or(&EMPTY, |headers| &headers[index]));
+            let result = settle(loans.wrapping_add(index), lease::commit(loan, &header, loan.payload_size));
+            first = first.and(result);
+        }
+        first
+    })
+}
+
+/// Takes the next message of the kernel's output queue: a view, to be given back with rk_release.
+///
+/// Nothing there is RK_ERR_EMPTY at timeout 0, else RK_ERR_TIMEOUT; on a kernel that has ended and whose
+/// queue is empty it is RK_ERR_TERMINATED or RK_ERR_KERNEL_FAILED. Any number of threads may receive, each
+/// message goes to one of them. Any thread; on this same kernel not from its handler, unless the timeout is 0.
+///
+/// # Safety
+/// Pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_receive(kernel: RkKernel, out: *mut RkMessage, timeout_ns: u64) -> RkStatus {
+    guard::status(|| {
+        let out = arg::out(out, "out")?;
+        out.write(KernelHandle::from(kernel).receive(timeout_ns)?);
+        Ok(())
+    })
+}
+
+/// Takes up to `capacity` messages; waits for the first only. `*count` says how many. Capacity 0 is RK_OK.
+/// Any thread.
+///
+/// # Safety
+/// Pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_receive_batch(
+    kernel: RkKernel,
+    out: *mut RkMessage,
+    capacity: usize,
+    timeout_ns: u64,
+    count: *mut usize,
+) -> RkStatus {
+    guard::status(|| {
+        let count = arg::out(count, "count")?;
+        let mut out = arg::out_array(out, capacity, "out")?;
+        let mut taken = 0;
+        let result = KernelHandle::from(kernel).receive_batch(capacity, timeout_ns, |message| {
+            out.write(taken, message);
+            taken += 1;
+        });
+        count.write(taken);
+        result
+    })
+}
+
+/// Gives a received message back; its payload must not be read any more, the view is cleared.
+///
+/// A view given back before, or never issued: RK_ERR_INVALID_HANDLE. In any order, on any thread; one thread
+/// at a time per view.
+///
+/// # Safety
+/// Pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_release(message: *mut RkMessage) -> RkStatus {
+    guard::status(|| release(message))
+}
+
+fn release(message: *mut RkMessage) -> Result<()> {
+    let value = arg::take_message(message, "message")?;
+    lease::release(&value)?;
+    arg::clear_message(message);
+    Ok(())
+}
+
+/// Gives several messages back; the valid ones also when some are not, the first failure is returned.
+///
+/// # Safety
+/// Pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_release_batch(messages: *mut RkMessage, count: usize) -> RkStatus {
+    guard::status(|| {
+        arg::array(messages.cast_const(), count, "messages")?;
+        let mut first = Ok(());
+        for index in 0..count {
+            first = first.and(release(messages.wrapping_add(index)));
+        }
+        first
+    })
+}
+
+/// Sends a request and waits for its reply: a view, to be given back with rk_release.
+///
+/// The reply goes to this caller and nowhere else, and carries the request's correlation. A handler that
+/// fails the message: its status. A handler that does not reply: RK_ERR_TIMEOUT; its late reply is dropped and
+/// counted. A full queue: RK_ERR_FULL at timeout 0. Any thread, also from a handler of another kernel.
+///
+/// # Safety
+/// Pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_call(
+    kernel: RkKernel,
+    request: *const RkMessage,
+    reply: *mut RkMessage,
+    timeout_ns: u64,
+) -> RkStatus {
+    guard::status(|| {
+        let request = arg::message(request, "request")?;
+        let reply = arg::out(reply, "reply")?;
+        reply.write(KernelHandle::from(kernel).call(&request, timeout_ns)?);
+        Ok(())
+    })
+}
+
+/// As rk_call, completing with RK_EVENT_REPLY. Any thread.
+///
+/// # Safety
+/// Pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_call_async(
+    _kernel: RkKernel,
+    _request: *const RkMessage,
+    _timeout_ns: u64,
+    _user_data: u64,
+    _out: *mut RkOp,
+) -> RkStatus {
+    guard::status(|| Err(Error::Unsupported { what: "rk_call_async", why: NO_EVENTS }))
+}
+
+/// Takes the oldest dead letter; its `message` is a view, to be given back with rk_release.
+///
+/// Nothing there: RK_ERR_EMPTY at timeout 0, else RK_ERR_TIMEOUT. Any thread.
+///
+/// # Safety
+/// Pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_receive_dead_letter(
+    runtime: *mut RkRuntime,
+    out: *mut RkDeadLetter,
+    timeout_ns: u64,
+) -> RkStatus {
+    guard::status(|| {
+        let out = arg::out(out, "out")?;
+        out.write(find(runtime)?.receive_dead_letter(timeout_ns)?);
+        Ok(())
+    })
+}

@@ -1,0 +1,56 @@
+//! Limits of the host side, each with its reason.
+
+/// Names and ids: the longest that fits a 128-byte buffer with its NUL.
+pub(crate) const NAME_MAX: usize = 127;
+/// A `struct_size` beyond this is not a struct; nothing after it is read.
+pub(crate) const STRUCT_SIZE_MAX: usize = 4096;
+/// Capacity of a queue, messages. One is no queue: "full" and "free for the next lap" would be one number.
+pub(crate) const QUEUE_CAPACITY_MIN: u32 = 2;
+/// Capacity of a queue, messages: the largest power of two that the option's 32 bits can say.
+pub(crate) const QUEUE_CAPACITY_MAX: u32 = 1 << 31;
+/// Capacity of a queue when the option is 0.
+pub(crate) const QUEUE_CAPACITY_DEFAULT: u32 = 1024;
+/// Payload when the option is 0: header and payload together are four cache lines.
+pub(crate) const PAYLOAD_DEFAULT: u32 = 192;
+/// Largest payload: with the header still below 2^32 and a multiple of 64.
+pub(crate) const PAYLOAD_MAX: u32 = (1 << 31) - 64;
+/// Threads per CUDA block when the option is 0.
+pub(crate) const BLOCK_SIZE_DEFAULT: u32 = 256;
+/// Blocks of one kernel on the CPU.
+pub(crate) const GRID_MAX: u32 = 65_536;
+/// Blocks of one persistent kernel on the CPU: each is a thread.
+pub(crate) const PERSISTENT_GRID_MAX: u32 = 1024;
+/// Live kernels of a runtime when the option is 0.
+pub(crate) const KERNELS_MAX_DEFAULT: u32 = 1 << 20;
+/// Bits of a handle that are an index; the others are the generation.
+pub(crate) const HANDLE_INDEX_BITS: u32 = 24;
+/// Bits of a lease that are an index into the table of rings.
+pub(crate) const LEASE_INDEX_BITS: u32 = 22;
+/// Bits of a lease that are the position in its ring: a stale lease is recognised unless exactly 2^40
+/// messages have passed since, a day at ten million a second.
+pub(crate) const LEASE_POSITION_BITS: u32 = 40;
+/// Entries of a table that are allocated at once: one allocation per 4096 objects.
+pub(crate) const TABLE_CHUNK: usize = 4096;
+/// Messages a block handles before others get the worker: bounds how long a busy kernel delays an idle one,
+/// and shares one queue operation among many messages.
+pub(crate) const BATCH_MAX: usize = 64;
+/// Handlers that one waiting thread runs inside each other: bounds its stack.
+pub(crate) const HELP_DEPTH_MAX: usize = 16;
+/// Shared workers of a runtime: more than any machine has cores, few enough to be a typing error otherwise.
+pub(crate) const WORKERS_MAX: u32 = 1024;
+/// Workers that may be started because others wait inside their handlers.
+pub(crate) const SPARE_WORKERS_MAX: usize = 256;
+/// Time that current handlers get to come to an end once a terminate has run out of time.
+pub(crate) const TERMINATE_GRACE_NS: u64 = 100_000_000;
+/// Time that `rk_runtime_destroy` lets kernels drain.
+pub(crate) const DESTROY_DRAIN_NS: u64 = 2_000_000_000;
+/// Time that `rk_runtime_destroy` waits for handlers after that.
+pub(crate) const DESTROY_GRACE_NS: u64 = 3_000_000_000;
+/// Dead letters kept for `rk_receive_dead_letter`; more are counted and dropped.
+pub(crate) const DEAD_LETTERS_MAX: usize = 65_536;
+/// Payload bytes of dead letters kept.
+pub(crate) const DEAD_LETTER_BYTES_MAX: usize = 64 << 20;
+/// Times a waiter looks again before it lets go of its CPU: about the time two cores need to hand over.
+pub(crate) const SPIN_ROUNDS: u32 = 64;
+/// Times a waiter yields after that and before it sleeps.
+pub(crate) const YIELD_ROUNDS: u32 = 8;
