@@ -286,6 +286,51 @@
 #define RK_LOG_TRACE 5
 
 /**
+ * The states of the header.
+ */
+enum KernelState
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * Being made; nobody has its handle.
+   */
+  Created = RK_STATE_CREATED,
+  /**
+   * Launched, not activated.
+   */
+  Launched = RK_STATE_LAUNCHED,
+  /**
+   * Running.
+   */
+  Active = RK_STATE_ACTIVE,
+  /**
+   * Paused.
+   */
+  Deactivated = RK_STATE_DEACTIVATED,
+  /**
+   * Stopping.
+   */
+  Terminating = RK_STATE_TERMINATING,
+  /**
+   * Ended.
+   */
+  Terminated = RK_STATE_TERMINATED,
+  /**
+   * Ended by a failure.
+   */
+  Failed = RK_STATE_FAILED,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum KernelState KernelState;
+#else
+typedef uint32_t KernelState;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * What a handler is given; valid only inside it. An encoded handle, never an address. Opaque.
  */
 typedef struct rk_context_t rk_context_t;
@@ -946,9 +991,13 @@ typedef struct rk_kernel_metrics_t {
    */
   struct rk_latency_t handler_ns;
   /**
+   * Replies to calls that had timed out: dropped.
+   */
+  uint64_t replies_late;
+  /**
    * Zero.
    */
-  uint64_t reserved[8];
+  uint64_t reserved[7];
 } rk_kernel_metrics_t;
 
 /**
@@ -1095,6 +1144,11 @@ typedef struct rk_kernel_metrics_t {
  * An invariant of the library is broken; please report it.
  */
 #define RK_ERR_INTERNAL -401
+
+/**
+ * All states, in the order of their numbers.
+ */
+#define KernelState_ALL { Created, Launched, Active, Deactivated, Terminating, Terminated, Failed, }
 
 #ifdef __cplusplus
 extern "C" {
@@ -1790,6 +1844,7 @@ rk_status_t rk_trace_stop(struct rk_runtime_t *_runtime);
 
 /* What a struct with struct_size starts from: every other field 0, which means the default. */
 #define RK_ZERO4_ {0, 0, 0, 0}
+#define RK_ZERO7_ {0, 0, 0, 0, 0, 0, 0}
 #define RK_ZERO8_ {0, 0, 0, 0, 0, 0, 0, 0}
 #define RK_LATENCY_ZERO_ {0, 0, 0, 0, 0, 0, 0, 0}
 #define RK_RUNTIME_OPTIONS_INIT {sizeof(rk_runtime_options_t), 0, 0, 0, 0, 0, RK_ZERO8_}
@@ -1803,4 +1858,4 @@ rk_status_t rk_trace_stop(struct rk_runtime_t *_runtime);
   {sizeof(rk_runtime_metrics_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, RK_ZERO8_}
 #define RK_KERNEL_METRICS_INIT \
   {sizeof(rk_kernel_metrics_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-   RK_LATENCY_ZERO_, RK_LATENCY_ZERO_, RK_ZERO8_}
+   RK_LATENCY_ZERO_, RK_LATENCY_ZERO_, 0, RK_ZERO7_}

@@ -606,8 +606,10 @@ pub struct RkKernelMetrics {
     pub queue_ns: RkLatency,
     /// Handler start to end.
     pub handler_ns: RkLatency,
+    /// Replies to calls that had timed out: dropped.
+    pub replies_late: u64,
     /// Zero.
-    pub reserved: [u64; 8],
+    pub reserved: [u64; 7],
 }
 
 /// Bytes of the header before each payload, and the alignment of every payload.
@@ -649,16 +651,16 @@ const _: () = {
     assert!(offset_of!(SlotHeader, meta) == 32);
     assert!(offset_of!(SlotHeader, payload_size) == 40);
     assert!(offset_of!(SlotHeader, timestamp) == 48);
-    assert!(size_of::<RkMessage>() == 80 && align_of::<RkMessage>() == 8);
-    assert!(offset_of!(RkMessage, lease) == 72);
+    assert!(size_of::<RkMessage>() == 72 && align_of::<RkMessage>() == 8);
+    assert!(offset_of!(RkMessage, lease) == 64);
     assert!(size_of::<RkLoan>() == 24);
     assert!(size_of::<RkTimestamp>() == 16);
-    assert!(size_of::<RkDeadLetter>() == 96);
+    assert!(size_of::<RkDeadLetter>() == 88);
     assert!(size_of::<RkRuntimeOptions>() == 88);
-    assert!(size_of::<RkProgram>() == 168);
+    assert!(size_of::<RkProgram>() == 160);
     assert!(size_of::<RkLaunchOptions>() == 144);
     assert!(size_of::<RkKernelStatus>() == 96);
-    assert!(size_of::<RkEvent>() == 120);
+    assert!(size_of::<RkEvent>() == 112);
     assert!(size_of::<RkLatency>() == 64);
     assert!(size_of::<RkRuntimeMetrics>() == 168);
     assert!(size_of::<RkKernelMetrics>() == 368);

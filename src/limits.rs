@@ -14,8 +14,6 @@ pub(crate) const QUEUE_CAPACITY_DEFAULT: u32 = 1024;
 pub(crate) const PAYLOAD_DEFAULT: u32 = 192;
 /// Largest payload: with the header still below 2^32 and a multiple of 64.
 pub(crate) const PAYLOAD_MAX: u32 = (1 << 31) - 64;
-/// Threads per CUDA block when the option is 0.
-pub(crate) const BLOCK_SIZE_DEFAULT: u32 = 256;
 /// Blocks of one kernel on the CPU.
 pub(crate) const GRID_MAX: u32 = 65_536;
 /// Blocks of one persistent kernel on the CPU: each is a thread.

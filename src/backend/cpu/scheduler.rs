@@ -1,0 +1,281 @@
+//! The shared workers: blocks that have something to do, on as many threads as the runtime has workers.
+//!
+//! # Queues
+//! Each worker has a queue of its own (crossbeam-deque: the Chase-Lev deque), others steal from it; what
+//! comes from other threads goes through the injector. A block is in at most one queue by its gate (IDLE →
+//! QUEUED is won once); an entry whose gate is no longer QUEUED was overtaken by a helper and is dropped.
+//!
+//! # Sleep
+//! A worker that finds nothing sleeps on `idle`, an event count: it becomes a waiter and looks at all queues
+//! again before it sleeps; who pushes looks for waiters after the push and wakes one. One push, one wake-up: a
+//! woken worker runs until it finds nothing, so no entry waits while a worker sleeps.
+//!
+//! # Workers that wait inside a handler
+//! `active` counts workers that are not waiting. One that is about to sleep inside a handler counts itself out
+//! and, if there are then fewer than wanted, wakes a spare or starts one; awake again it counts itself in. A
+//! worker that finds more active than wanted, between two blocks, counts itself out and becomes a spare. So a
+//! handler may wait for another kernel with a single worker, and the number of workers that run at once comes
+//! back to what was asked for.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::RwLock;
+use std::thread::JoinHandle;
+
+use crossbeam_deque::{Injector, Steal, Stealer, Worker};
+
+use crate::error::{Error, Result};
+use crate::limits::SPARE_WORKERS_MAX;
+use crate::process;
+use crate::ring::EventCount;
+use crate::runtime::block;
+use crate::runtime::blocking::{BlockingHook, set_hook};
+use crate::runtime::kernel::{Driver, Kernel};
+use crate::runtime::log;
+use crate::sync::{Arc, AtomicBool, AtomicI32, AtomicU32, Mutex, Ordering, Weak, lock, monotonic_ns};
+
+/// A block to run.
+struct Task {
+    kernel: Arc<Kernel>,
+    block: u32,
+}
+
+/// The queue of the worker that this thread is.
+struct Local {
+    scheduler: *const Scheduler,
+    queue: Worker<Task>,
+}
+
+thread_local! {
+    static LOCAL: RefCell<Option<Local>> = const { RefCell::new(None) };
+}
+
+/// See the file's head.
+pub(crate) struct Scheduler {
+    me: Weak<Scheduler>,
+    injector: Injector<Task>,
+    stealers: RwLock<Vec<Stealer<Task>>>,
+    idle: EventCount,
+    spares: EventCount,
+    /// Spares that sleep.
+    parked: AtomicU32,
+    active: AtomicI32,
+    wanted: i32,
+    stopping: AtomicBool,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Scheduler {
+    /// Starts the workers.
+    pub(crate) fn start(workers: usize) -> Result<Arc<Self>> {
+        let scheduler = Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
+            injector: Injector::new(),
+            stealers: RwLock::new(Vec::new()),
+            idle: EventCount::new(),
+            spares: EventCount::new(),
+            parked: AtomicU32::new(0),
+            active: AtomicI32::new(0),
+            wanted: workers as i32,
+            stopping: AtomicBool::new(false),
+            threads: Mutex::new(Vec::new()),
+        });
+        for _ in 0..workers {
+            if let Err(error) = scheduler.add_worker() {
+                scheduler.stop();
+                let errno = error.raw_os_error().unwrap_or(0);
+                return Err(Error::System { what: "a worker thread", errno });
+            }
+        }
+        Ok(scheduler)
+    }
+
+    fn add_worker(&self) -> std::io::Result<()> {
+        let Some(me) = self.me.upgrade() else { return Ok(()) };
+        let queue = Worker::new_fifo();
+        let stealer = queue.stealer();
+        let mut threads = lock(&self.threads);
+        self.active.fetch_add(1, Ordering::SeqCst);
+        match process::spawn("rk-worker", move || me.work(queue)) {
+            Ok(thread) => {
+                threads.push(thread);
+                self.stealers.write().unwrap_or_else(|poisoned| poisoned.into_inner()).push(stealer);
+                Ok(())
+            }
+            Err(error) => {
+                self.active.fetch_sub(1, Ordering::SeqCst);
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends and joins the workers; they finish what is queued first.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.idle.notify_all();
+        self.spares.notify_all();
+        // Not under the lock: a worker may be adding one.
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        for thread in threads {
+            // A handler cannot stop its own runtime, but the last share of one may be dropped anywhere.
+            if thread.thread().id() != std::thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+    }
+
+    fn push(&self, task: Task) {
+        let mut task = Some(task);
+        // A thread at its end has no queue of its own any more.
+        let _ = LOCAL.try_with(|local| {
+            if let Some(local) = local.borrow().as_ref().filter(|local| std::ptr::eq(local.scheduler, self)) {
+                task.take().into_iter().for_each(|task| local.queue.push(task));
+            }
+        });
+        task.into_iter().for_each(|task| self.injector.push(task));
+        self.idle.notify_one();
+    }
+
+    /// The next block to run: own queue, the injector, others' queues.
+    fn next(&self) -> Option<Task> {
+        LOCAL.with(|local| {
+            let local = local.borrow();
+            let queue = &local.as_ref()?.queue;
+            if let Some(task) = queue.pop() {
+                return Some(task);
+            }
+            loop {
+                let mut retry = false;
+                match self.injector.steal_batch_and_pop(queue) {
+                    Steal::Success(task) => return Some(task),
+                    Steal::Retry => retry = true,
+                    Steal::Empty => {}
+                }
+                let stealers = self.stealers.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+                for stealer in &*stealers {
+                    match stealer.steal() {
+                        Steal::Success(task) => return Some(task),
+                        Steal::Retry => retry = true,
+                        Steal::Empty => {}
+                    }
+                }
+                if !retry {
+                    return None;
+                }
+            }
+        })
+    }
+
+    /// A worker's life.
+    fn work(self: Arc<Self>, queue: Worker<Task>) {
+        LOCAL.with(|local| *local.borrow_mut() = Some(Local { scheduler: Arc::as_ptr(&self), queue }));
+        set_hook(Arc::clone(&self) as Arc<dyn BlockingHook>);
+        let mut since_injector = 0;
+        loop {
+            if self.active.load(Ordering::Relaxed) > self.wanted && !self.be_spare() {
+                break;
+            }
+            // Work from outside is not to starve behind a queue that refills itself.
+            since_injector += 1;
+            let task = if since_injector % 61 == 0 { self.injector.steal().success() } else { None };
+            let Some(task) = task.or_else(|| self.next()).or_else(|| self.wait()) else { break };
+            self.run(&task);
+        }
+        self.active.fetch_sub(1, Ordering::SeqCst);
+        LOCAL.with(|local| *local.borrow_mut() = None);
+    }
+
+    /// Waits for a block to run; `None`: the end.
+    fn wait(&self) -> Option<Task> {
+        let mut look = || match self.next() {
+            Some(task) => Some(Some(task)),
+            None if self.stopping.load(Ordering::SeqCst) => Some(None),
+            None => None,
+        };
+        EventCount::poll(&mut look).or_else(|| self.idle.sleep_until(u64::MAX, &mut look)).flatten()
+    }
+
+    fn run(&self, task: &Task) {
+        let block = task.kernel.block(task.block);
+        if !block.gate.enter_queued() {
+            return;
+        }
+        let start = monotonic_ns();
+        let ran = catch_unwind(AssertUnwindSafe(|| block::run(&task.kernel, task.block, None)));
+        block.note_pace(monotonic_ns().saturating_sub(start));
+        if ran.is_err() {
+            // A fault of ours, not of a handler: those are caught where they are called. The block keeps its
+            // gate, so nothing runs on what may be broken.
+            let id = &task.kernel.id;
+            log::write(log::Level::Error, || format!("the library panicked while running kernel {id:?}"));
+        }
+    }
+
+    /// Becomes a spare until one is wanted; false: the end.
+    fn be_spare(&self) -> bool {
+        if self.active.fetch_sub(1, Ordering::SeqCst) <= self.wanted {
+            // Others became spares first.
+            self.active.fetch_add(1, Ordering::SeqCst);
+            return true;
+        }
+        LOCAL.with(|local| {
+            while let Some(task) = local.borrow().as_ref().and_then(|local| local.queue.pop()) {
+                self.injector.push(task);
+            }
+        });
+        self.idle.notify_all();
+        self.parked.fetch_add(1, Ordering::SeqCst);
+        let mut look = || {
+            if self.stopping.load(Ordering::SeqCst) {
+                self.active.fetch_add(1, Ordering::SeqCst);
+                return Some(false);
+            }
+            let active = self.active.load(Ordering::SeqCst);
+            let wanted = active < self.wanted
+                && self
+                    .active
+                    .compare_exchange(active, active + 1, Ordering::SeqCst, Ordering::SeqCst)
+                    .is_ok();
+            wanted.then_some(true)
+        };
+        let more = self.spares.sleep_until(u64::MAX, &mut look).unwrap_or(false);
+        self.parked.fetch_sub(1, Ordering::SeqCst);
+        more
+    }
+}
+
+impl Driver for Scheduler {
+    fn schedule(&self, kernel: &Kernel, block: u32) {
+        if kernel.block(block).gate.queue() {
+            // A kernel that is being freed has no messages to handle.
+            if let Some(kernel) = kernel.share() {
+                self.push(Task { kernel, block });
+            }
+        }
+    }
+
+    fn requeue(&self, kernel: Arc<Kernel>, block: u32) {
+        self.push(Task { kernel, block });
+    }
+}
+
+impl BlockingHook for Scheduler {
+    fn before(&self) {
+        let active = self.active.fetch_sub(1, Ordering::SeqCst) - 1;
+        if active >= self.wanted || self.stopping.load(Ordering::SeqCst) {
+            return;
+        }
+        if self.parked.load(Ordering::SeqCst) > 0 {
+            self.spares.notify_one();
+            return;
+        }
+        let threads = lock(&self.threads).len();
+        if threads < self.wanted as usize + SPARE_WORKERS_MAX && self.add_worker().is_err() {
+            log::write(log::Level::Warn, || "no spare worker could be started".to_owned());
+        }
+    }
+
+    fn after(&self) {
+        self.active.fetch_add(1, Ordering::SeqCst);
+    }
+}

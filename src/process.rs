@@ -1,0 +1,133 @@
+//! What the process is: forked or not, its CPUs, its threads.
+//!
+//! # Fork
+//! A child of `fork` has one thread and copies of our locks and queues in whatever state they were; nothing
+//! here may touch them. At the first `rk_runtime_create` a page is mapped with MADV_WIPEONFORK: it reads 1 in
+//! the process that mapped it and 0 in every child, so each export can ask for the price of a load. Before
+//! that no state exists and a child may create a runtime of its own. Kernels older than 4.14 lack the
+//! advice; there the process id is compared instead.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::thread::JoinHandle;
+
+use once_cell::sync::OnceCell;
+
+use crate::sync::{AtomicPtr, AtomicU32, Ordering, prepare_fences};
+
+/// The page, or NULL before the first runtime; the second word is used when the advice is missing.
+static PAGE: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
+/// The process that mapped the page; 0 when the page alone tells.
+static OWNER: AtomicU32 = AtomicU32::new(0);
+/// One thread maps.
+static PREPARED: OnceCell<()> = OnceCell::new();
+
+/// Called by every `rk_runtime_create`; the first one maps the page and registers the fences.
+pub(crate) fn prepare() -> io::Result<()> {
+    PREPARED
+        .get_or_try_init(|| {
+            map_page()?;
+            prepare_fences();
+            Ok(())
+        })
+        .copied()
+}
+
+fn map_page() -> io::Result<()> {
+    // SAFETY: an anonymous mapping at an address of the kernel's choice.
+    let page = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            4096,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if page == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the page was just mapped by us.
+    if unsafe { libc::madvise(page, 4096, libc::MADV_WIPEONFORK) } != 0 {
+        OWNER.store(std::process::id(), Ordering::Relaxed);
+    }
+    let word = page.cast::<AtomicU32>();
+    // SAFETY: mapped, aligned, zero; never unmapped.
+    unsafe { &*word }.store(1, Ordering::Relaxed);
+    PAGE.store(word, Ordering::Release);
+    Ok(())
+}
+
+/// Whether this process is a child of the one that created a runtime.
+#[inline]
+pub(crate) fn is_forked_child() -> bool {
+    let page = PAGE.load(Ordering::Acquire);
+    if page.is_null() {
+        return false;
+    }
+    // SAFETY: once set, the page stays mapped for the life of the process, in children too.
+    let alive = unsafe { &*page }.load(Ordering::Relaxed) == 1;
+    !alive || is_other_process()
+}
+
+#[inline]
+fn is_other_process() -> bool {
+    let owner = OWNER.load(Ordering::Relaxed);
+    owner != 0 && owner != std::process::id()
+}
+
+/// CPUs that this process may use, by number.
+pub(crate) fn cpus() -> Vec<usize> {
+    // SAFETY: zero bits are an empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` has the size that is passed.
+    let result = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) };
+    if result != 0 {
+        return (0..std::thread::available_parallelism().map_or(1, usize::from)).collect();
+    }
+    // SAFETY: below CPU_SETSIZE, as asked for.
+    (0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect()
+}
+
+/// Binds the calling thread to one CPU; false when the system refuses.
+pub(crate) fn pin_current_thread(cpu: usize) -> bool {
+    // SAFETY: zero bits are an empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    if cpu >= libc::CPU_SETSIZE as usize {
+        return false;
+    }
+    // SAFETY: below CPU_SETSIZE; 0 is the calling thread.
+    unsafe {
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) == 0
+    }
+}
+
+/// Starts a thread of the library: named, with all signals blocked, so that the application's handlers run on
+/// the application's threads.
+pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    // The name that the system shows has 15 bytes.
+    let mut short = name;
+    while short.len() > 15 {
+        short = &short[..short.len() - 1];
+    }
+    with_signals_blocked(|| std::thread::Builder::new().name(short.to_owned()).spawn(body))
+}
+
+/// Runs `body` with all signals of the calling thread blocked; a thread started inside inherits that.
+pub(crate) fn with_signals_blocked<T>(body: impl FnOnce() -> T) -> T {
+    // SAFETY: both sets are filled by the calls below before they are read.
+    let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    let mut before: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: only this thread's mask, put back below.
+    unsafe {
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+    }
+    let result = body();
+    // SAFETY: `before` was filled by the call above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) };
+    result
+}

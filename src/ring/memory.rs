@@ -1,0 +1,138 @@
+//! The memory of a ring: zeroed, 64-byte aligned slots of header and payload.
+//!
+//! The only place that turns a slot's index into addresses. `turn`, `token` and `meta` are atomics for as long
+//! as the memory lives; the rest of a slot is plain memory, and who may touch it when is the ring's protocol
+//! (I3), which is why the functions that do are unsafe.
+#![allow(unsafe_code)]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ptr::NonNull;
+
+use crate::layout::{RkTimestamp, SLOT_HEADER_SIZE, SlotHeader};
+use crate::sync::AtomicU64;
+
+/// The part of a slot's header that is written once per message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) correlation: u64,
+    pub(crate) source: u64,
+    pub(crate) payload_size: u32,
+    pub(crate) tag: u32,
+    pub(crate) timestamp: RkTimestamp,
+}
+
+/// Slots on the heap.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    /// First slot, 64-byte aligned.
+    base: NonNull<u8>,
+    allocation: NonNull<u8>,
+    layout: Layout,
+    stride: usize,
+}
+
+// SAFETY: the memory is owned; words shared between threads are atomics, the rest is guarded by the ring's
+// protocol.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// `slots` zeroed slots; `None` when they cannot be had.
+    pub(crate) fn new(slots: usize, payload: usize) -> Option<Self> {
+        let stride = SLOT_HEADER_SIZE.checked_add(payload)?;
+        assert!(stride.is_multiple_of(SLOT_HEADER_SIZE));
+        // An alignment of 16 lets the allocator hand out untouched zero pages; we align by hand.
+        let size = stride.checked_mul(slots)?.checked_add(SLOT_HEADER_SIZE)?;
+        let layout = Layout::from_size_align(size, 16).ok()?;
+        // SAFETY: the size is not zero.
+        let allocation = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        let offset = allocation.align_offset(SLOT_HEADER_SIZE);
+        // SAFETY: the offset is below 64, and 64 bytes more than the slots were allocated.
+        let base = unsafe { allocation.add(offset) };
+        Some(Self { base, allocation, layout, stride })
+    }
+
+    /// Bytes allocated.
+    pub(crate) fn bytes(&self) -> usize {
+        self.layout.size()
+    }
+
+    fn slot(&self, index: usize) -> *mut SlotHeader {
+        debug_assert!(index < self.layout.size() / self.stride);
+        // SAFETY: the callers' indices are masked by the capacity, so the slot is within the allocation.
+        unsafe { self.base.add(index * self.stride) }.as_ptr().cast::<SlotHeader>()
+    }
+
+    pub(crate) fn turn(&self, index: usize) -> &AtomicU64 {
+        // SAFETY: inside a live slot, 8-byte aligned, only ever used as an atomic.
+        unsafe { AtomicU64::from_ptr(&raw mut (*self.slot(index)).turn) }
+    }
+
+    pub(crate) fn token(&self, index: usize) -> &AtomicU64 {
+        // SAFETY: as `turn`.
+        unsafe { AtomicU64::from_ptr(&raw mut (*self.slot(index)).token) }
+    }
+
+    pub(crate) fn meta(&self, index: usize) -> &AtomicU64 {
+        // SAFETY: as `turn`.
+        unsafe { AtomicU64::from_ptr(&raw mut (*self.slot(index)).meta) }
+    }
+
+    /// Address of a slot's payload.
+    pub(crate) fn payload(&self, index: usize) -> *mut u8 {
+        self.slot(index).cast::<u8>().wrapping_add(SLOT_HEADER_SIZE)
+    }
+
+    /// Writes a slot's header.
+    ///
+    /// # Safety
+    /// The caller has claimed the slot and not published it (I3).
+    pub(crate) unsafe fn write_header(&self, index: usize, header: &Header) {
+        let slot = self.slot(index);
+        // SAFETY: in bounds; no one else touches these fields by I3.
+        unsafe {
+            (&raw mut (*slot).correlation).write(header.correlation);
+            (&raw mut (*slot).source).write(header.source);
+            (&raw mut (*slot).payload_size).write(header.payload_size);
+            (&raw mut (*slot).tag).write(header.tag);
+            (&raw mut (*slot).timestamp).write(header.timestamp);
+        }
+    }
+
+    /// Copies a payload into a slot.
+    ///
+    /// # Safety
+    /// As [`Memory::write_header`], and the payload fits.
+    pub(crate) unsafe fn write_payload(&self, index: usize, payload: &[u8]) {
+        debug_assert!(payload.len() <= self.stride - SLOT_HEADER_SIZE);
+        // SAFETY: fits by the caller's word; the caller's bytes cannot overlap a slot that nobody may read.
+        // `copy` and not `copy_nonoverlapping`: an application may hand us a payload that lies in a loan.
+        unsafe { std::ptr::copy(payload.as_ptr(), self.payload(index), payload.len()) }
+    }
+
+    /// Reads a slot's header.
+    ///
+    /// # Safety
+    /// The caller has seen the slot published and nobody has released it (I3).
+    pub(crate) unsafe fn read_header(&self, index: usize) -> Header {
+        let slot = self.slot(index);
+        // SAFETY: in bounds; written before the publication that the caller has seen.
+        unsafe {
+            Header {
+                correlation: (&raw const (*slot).correlation).read(),
+                source: (&raw const (*slot).source).read(),
+                payload_size: (&raw const (*slot).payload_size).read(),
+                tag: (&raw const (*slot).tag).read(),
+                timestamp: (&raw const (*slot).timestamp).read(),
+            }
+        }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout.
+        unsafe { dealloc(self.allocation.as_ptr(), self.layout) }
+    }
+}

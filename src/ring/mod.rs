@@ -1,0 +1,206 @@
+//! The bounded ring that both directions and both backends use.
+//!
+//! ```text
+//!            head                         tail
+//!             │                            │
+//!   ┌────┬────┼────┬────┬────┬────┬────┬───┼────┐
+//!   │free│    │pub │pub │pub │    │pub │   │free│     one turn word per slot
+//!   └────┴────┴────┴────┴────┴────┴────┴────────┘
+//!                             └ claimed, being written (or an open loan): holds the receiver up
+//! ```
+//!
+//! # Source
+//! D. Vyukov, "Bounded MPMC queue" (2010), with *turns* in place of sequence numbers (as in the turn
+//! sequencers of Folly's MPMCQueue paper trail): slot `p mod capacity` of position `p`, lap
+//! `L = p / capacity`, is free for `p` when `turn == 2L`, published at `2L + 1`, released at `2(L + 1)`, which
+//! is "free" for the next lap. Fresh zeroed memory is a ring whose slots are free for lap 0, so a ring of a
+//! million slots touches no page until it is used.
+//!
+//! # States of a slot, for its position p
+//! free → (claim: `tail` moves past p) → claimed → (publish) → published → (take: `head` moves past p) → taken
+//! → (release) → free for p + capacity.
+//!
+//! # Invariants
+//! * **I1** each word has one writer at a time: `turn` is written by the claimant until it publishes, then by
+//!   whoever took it; `tail` only by claimants, `head` only by takers.
+//! * **I2** the turn of position p takes the values above in that order and never repeats one: a word that was
+//!   read as `2L + 1` and is still that at a later compare-and-swap was not touched in between.
+//! * **I3** header and payload are touched only by the claimant between claim and publish, and by the taker
+//!   between seeing `2L + 1` and release.
+//! * **I5** capacity is a power of two and at least 2.
+//! * **I6** positions are 63 bits and never wrap; bit 63 of `tail` is CLOSED.
+//!
+//! # Orderings
+//!
+//! | label | operation | ordering | pairs with |
+//! |---|---|---|---|
+//! | W1 | sender reads turn | Acquire | R2: the last reader of the slot is done before it is written |
+//! | W2 | sender moves tail | Relaxed CAS | – ownership of a position needs only that the CAS is atomic |
+//! | W3 | sender stores turn = 2L+1 | Release | R1: the message is complete before it is seen |
+//! | W4 | batch sender reads head | Acquire | R3: all slots before head are released |
+//! | R1 | receiver reads turn | Acquire | W3 |
+//! | R2 | receiver stores turn = 2L+2 | Release | W1 |
+//! | R3 | the single receiver stores head | Release | W4 |
+//!
+//! A batch claim (W4) is only for rings with one receiver, which releases in order: there `head = h` says that
+//! every slot below h is released. `tests/loom` checks conservation and order with more messages than slots,
+//! and that weakening any label to Relaxed is seen to fail.
+//!
+//! # Closing
+//! `close` sets bit 63 of `tail` by an atomic or; the compare-and-swap of W2 fails against it, so after `close`
+//! no position is claimed any more and `tail` is final. What was claimed before is published by senders that
+//! are on their way, or is an open loan. The ring is drained when `head` has come to the final `tail`: nothing
+//! is lost between a sender that was told "queued" and the end.
+//!
+//! # Progress
+//! No operation waits for another thread, but a sender that is stopped between claim and publish holds up the
+//! receiver at that slot; an open loan is exactly that. Loans are counted and their age is a metric.
+
+mod memory;
+mod receiver;
+mod sender;
+#[cfg(test)]
+mod tests;
+mod wait;
+
+use crossbeam_utils::CachePadded;
+
+use crate::sync::{AtomicU64, Label, Ordering, order};
+
+pub(crate) use memory::{Header, Memory};
+pub(crate) use receiver::Received;
+pub(crate) use sender::{ClaimError};
+pub(crate) use wait::EventCount;
+
+/// Bit of `tail` that closes the ring.
+const CLOSED: u64 = 1 << 63;
+
+/// A bounded ring of messages; many senders, one or many receivers.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    tail: CachePadded<Tail>,
+    head: CachePadded<AtomicU64>,
+    memory: Memory,
+    mask: u64,
+    shift: u32,
+}
+
+/// What senders write.
+#[derive(Debug)]
+struct Tail {
+    position: AtomicU64,
+    /// Messages that did not come from the host; counted by those who send them.
+    uncounted: AtomicU64,
+}
+
+impl Ring {
+    /// A ring of `capacity` slots (a power of two, at least 2), each for `payload` bytes (a multiple of 64).
+    ///
+    /// `None` when the memory cannot be had.
+    pub(crate) fn new(capacity: u32, payload: usize) -> Option<Self> {
+        assert!(capacity.is_power_of_two() && capacity >= 2);
+        Some(Self {
+            tail: CachePadded::new(Tail { position: AtomicU64::new(0), uncounted: AtomicU64::new(0) }),
+            head: CachePadded::new(AtomicU64::new(0)),
+            memory: Memory::new(capacity as usize, payload)?,
+            mask: u64::from(capacity) - 1,
+            shift: capacity.trailing_zeros(),
+        })
+    }
+
+    /// Slots.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.mask + 1
+    }
+
+    /// Bytes of memory behind it.
+    pub(crate) fn bytes(&self) -> usize {
+        self.memory.bytes()
+    }
+
+    /// The turn at which the slot of a position is free for it.
+    fn free_turn(&self, position: u64) -> u64 {
+        (position >> self.shift) * 2
+    }
+
+    fn index(&self, position: u64) -> usize {
+        (position & self.mask) as usize
+    }
+
+    fn turn(&self, position: u64) -> &AtomicU64 {
+        self.memory.turn(self.index(position))
+    }
+
+    /// Position of the next claim; also the number of claims so far.
+    pub(crate) fn tail(&self) -> u64 {
+        self.tail.position.load(Ordering::Acquire) & !CLOSED
+    }
+
+    /// Position of the next take; also the number of takes so far.
+    pub(crate) fn head(&self) -> u64 {
+        self.head.load(Ordering::Acquire)
+    }
+
+    /// Messages between head and tail.
+    pub(crate) fn depth(&self) -> u64 {
+        let head = self.head();
+        self.tail().saturating_sub(head)
+    }
+
+    /// Takes no claims any more.
+    pub(crate) fn close(&self) {
+        self.tail.position.fetch_or(CLOSED, Ordering::SeqCst);
+    }
+
+    /// Whether every position that was ever claimed has been taken and no more can come.
+    pub(crate) fn is_drained(&self) -> bool {
+        let tail = self.tail.position.load(Ordering::Acquire);
+        tail & CLOSED != 0 && self.head() == tail & !CLOSED
+    }
+
+    /// Whether the slot at head is published. Exact for the single receiver, a hint for others.
+    pub(crate) fn is_readable(&self) -> bool {
+        let head = self.head.load(Ordering::Relaxed);
+        self.turn(head).load(order(Label::R1, Ordering::Acquire)) > self.free_turn(head)
+    }
+
+    /// Whether a position was claimed and not published.
+    pub(crate) fn is_claimed(&self, position: u64) -> bool {
+        position < self.tail() && self.turn(position).load(Ordering::Acquire) == self.free_turn(position)
+    }
+
+    /// Whether a position was taken and not released.
+    pub(crate) fn is_taken(&self, position: u64) -> bool {
+        position < self.head() && self.turn(position).load(Ordering::Acquire) == self.free_turn(position) + 1
+    }
+
+    /// The token word of a position's slot.
+    pub(crate) fn token(&self, position: u64) -> &AtomicU64 {
+        self.memory.token(self.index(position))
+    }
+
+    /// The meta word of a position's slot.
+    pub(crate) fn meta(&self, position: u64) -> &AtomicU64 {
+        self.memory.meta(self.index(position))
+    }
+
+    /// Where the payload of a position's slot is.
+    pub(crate) fn payload(&self, position: u64) -> *mut u8 {
+        self.memory.payload(self.index(position))
+    }
+
+    /// Counts messages that are not the host's.
+    pub(crate) fn count_foreign(&self, messages: u64) {
+        self.tail.uncounted.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// Takes messages out of that count again: loans that became the host's messages.
+    pub(crate) fn uncount_foreign(&self, messages: u64) {
+        self.tail.uncounted.fetch_sub(messages, Ordering::Relaxed);
+    }
+
+    /// Messages counted by [`Ring::count_foreign`].
+    pub(crate) fn foreign(&self) -> u64 {
+        self.tail.uncounted.load(Ordering::Relaxed)
+    }
+}

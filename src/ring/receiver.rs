@@ -1,0 +1,112 @@
+//! The receiving side of a ring: one receiver that works in place, or many that take and release in any order.
+#![allow(unsafe_code)]
+
+use super::{Header, Ring};
+use crate::layout::SLOT_SKIPPED;
+use crate::sync::{Label, Ordering, order, spin_loop};
+
+/// A published message that the caller may read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Received {
+    pub(crate) position: u64,
+    pub(crate) header: Header,
+    pub(crate) token: u64,
+    pub(crate) meta: u64,
+    /// 64-byte aligned, `header.payload_size` bytes.
+    pub(crate) payload: *mut u8,
+}
+
+impl Received {
+    /// Whether the slot was claimed and given up.
+    pub(crate) fn is_skipped(&self) -> bool {
+        self.header.payload_size == SLOT_SKIPPED
+    }
+}
+
+impl Ring {
+    /// The message at head, for the single receiver; it stays there until [`Ring::advance`].
+    ///
+    /// # Safety
+    /// One thread at a time is the receiver, with a happens-before from one to the next (the gate).
+    pub(crate) unsafe fn peek(&self) -> Option<Received> {
+        let head = self.head.load(Ordering::Relaxed);
+        let turn = self.turn(head).load(order(Label::R1, Ordering::Acquire));
+        // SAFETY: published, and only this receiver releases.
+        (turn == self.free_turn(head) + 1).then(|| unsafe { self.read(head) })
+    }
+
+    /// Releases the message at head. Returns the position after it.
+    ///
+    /// # Safety
+    /// As [`Ring::peek`], which has returned a message since the last call.
+    pub(crate) unsafe fn advance(&self) -> u64 {
+        let head = self.head.load(Ordering::Relaxed);
+        self.turn(head).store(self.free_turn(head) + 2, order(Label::R2, Ordering::Release));
+        self.head.store(head + 1, order(Label::R3, Ordering::Release));
+        head + 1
+    }
+
+    /// Steps past the position at head without touching its slot: a loan that was revoked.
+    ///
+    /// # Safety
+    /// As [`Ring::peek`]; the ring is closed, so the slot is not used for another lap.
+    pub(crate) unsafe fn step_over(&self) {
+        let head = self.head.load(Ordering::Relaxed);
+        self.head.store(head + 1, Ordering::Release);
+    }
+
+    /// Takes the next message; one of many receivers. It is the caller's until [`Ring::release`].
+    pub(crate) fn take(&self) -> Option<Received> {
+        let mut head = self.head.load(Ordering::Relaxed);
+        loop {
+            let published = self.free_turn(head) + 1;
+            let turn = self.turn(head).load(order(Label::R1, Ordering::Acquire));
+            if turn == published {
+                match self.head.compare_exchange_weak(head, head + 1, Ordering::Relaxed, Ordering::Relaxed) {
+                    // SAFETY: published, and taken by nobody else.
+                    Ok(_) => return Some(unsafe { self.read(head) }),
+                    Err(seen) => head = seen,
+                }
+            } else {
+                let seen = self.head.load(Ordering::Relaxed);
+                if turn < published && seen == head {
+                    return None;
+                }
+                if seen == head {
+                    spin_loop();
+                }
+                head = seen;
+            }
+        }
+    }
+
+    /// Gives a taken position back, in any order; false when it is not taken (any more).
+    pub(crate) fn release(&self, position: u64) -> bool {
+        let published = self.free_turn(position) + 1;
+        // The CAS alone cannot tell a message that nobody has taken yet.
+        position < self.head()
+            && self
+                .turn(position)
+                .compare_exchange(
+                    published,
+                    published + 1,
+                    order(Label::R2, Ordering::Release),
+                    Ordering::Relaxed,
+                )
+                .is_ok()
+    }
+
+    /// # Safety
+    /// The position is published and not released (I3).
+    unsafe fn read(&self, position: u64) -> Received {
+        let index = self.index(position);
+        Received {
+            position,
+            // SAFETY: by the caller's word.
+            header: unsafe { self.memory.read_header(index) },
+            token: self.memory.token(index).load(Ordering::Relaxed),
+            meta: self.memory.meta(index).load(Ordering::Relaxed),
+            payload: self.memory.payload(index),
+        }
+    }
+}

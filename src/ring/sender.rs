@@ -1,0 +1,151 @@
+//! The sending side of a ring: claim, write, publish.
+#![allow(unsafe_code)]
+
+use super::{CLOSED, Header, Ring};
+use crate::layout::SLOT_SKIPPED;
+use crate::sync::{Label, Ordering, order};
+
+/// Why nothing could be claimed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ClaimError {
+    /// No slot is free now.
+    Full,
+    /// The ring was closed.
+    Closed,
+}
+
+/// Positions `first .. first + count` that one sender owns and has to publish. What is dropped unpublished is
+/// published as skipped, so that a panic in between cannot wedge the ring.
+#[derive(Debug)]
+pub(crate) struct Claim<'a> {
+    ring: &'a Ring,
+    next: u64,
+    end: u64,
+}
+
+impl Ring {
+    /// Claims one slot.
+    pub(crate) fn claim(&self) -> Result<Claim<'_>, ClaimError> {
+        let mut tail = self.tail.position.load(Ordering::Relaxed);
+        loop {
+            if tail & CLOSED != 0 {
+                return Err(ClaimError::Closed);
+            }
+            let free = self.free_turn(tail);
+            let turn = self.turn(tail).load(order(Label::W1, Ordering::Acquire));
+            if turn == free {
+                // W2
+                match self.tail.position.compare_exchange_weak(
+                    tail,
+                    tail + 1,
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                ) {
+                    Ok(_) => return Ok(Claim { ring: self, next: tail, end: tail + 1 }),
+                    Err(seen) => tail = seen,
+                }
+            } else {
+                // Below free: the message of the lap before is still there. Above: `tail` is old.
+                let seen = self.tail.position.load(Ordering::Relaxed);
+                if turn < free && seen == tail {
+                    return Err(ClaimError::Full);
+                }
+                tail = seen;
+            }
+        }
+    }
+
+    /// Claims up to `count` slots (at least 1) of a ring with a single receiver.
+    pub(crate) fn claim_batch(&self, count: u64) -> Result<Claim<'_>, ClaimError> {
+        let mut tail = self.tail.position.load(Ordering::Relaxed);
+        loop {
+            if tail & CLOSED != 0 {
+                return Err(ClaimError::Closed);
+            }
+            let head = self.head.load(order(Label::W4, Ordering::Acquire));
+            // `tail` may be old, and then `head` be past it: the CAS will say so.
+            let room = (head + self.capacity()).saturating_sub(tail).min(self.capacity());
+            let take = room.min(count);
+            if take == 0 {
+                let seen = self.tail.position.load(Ordering::Relaxed);
+                if seen == tail {
+                    return Err(ClaimError::Full);
+                }
+                tail = seen;
+                continue;
+            }
+            // W2
+            match self.tail.position.compare_exchange_weak(
+                tail,
+                tail + take,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Ok(Claim { ring: self, next: tail, end: tail + take }),
+                Err(seen) => tail = seen,
+            }
+        }
+    }
+
+    /// Publishes a position whose claim was kept open ([`Claim::keep`]).
+    ///
+    /// # Safety
+    /// The caller owns the position: it was kept and nobody has published it since.
+    pub(crate) unsafe fn publish_kept(&self, position: u64, header: &Header, token: u64, meta: u64) {
+        let index = self.index(position);
+        // SAFETY: claimed and unpublished, by the caller's word.
+        unsafe { self.memory.write_header(index, header) };
+        self.memory.token(index).store(token, Ordering::Relaxed);
+        self.memory.meta(index).store(meta, Ordering::Relaxed);
+        self.store_published(position);
+    }
+
+    fn store_published(&self, position: u64) {
+        let published = self.free_turn(position) + 1;
+        self.turn(position).store(published, order(Label::W3, Ordering::Release));
+    }
+}
+
+impl Claim<'_> {
+    /// Positions that are still to be published.
+    pub(crate) fn remaining(&self) -> u64 {
+        self.end - self.next
+    }
+
+    /// The position that is published or kept next.
+    pub(crate) fn next_position(&self) -> u64 {
+        self.next
+    }
+
+    /// Writes and publishes the next position. The payload must fit the ring's slots.
+    pub(crate) fn publish(&mut self, header: &Header, payload: &[u8], token: u64, meta: u64) {
+        assert!(self.next < self.end, "more published than claimed");
+        // SAFETY: this claim owns the position until it is published.
+        unsafe {
+            self.ring.memory.write_payload(self.ring.index(self.next), payload);
+            self.ring.publish_kept(self.next, header, token, meta);
+        }
+        self.next += 1;
+    }
+
+    /// Keeps the next position open with a token: somebody publishes it later by
+    /// [`Ring::publish_kept`], whoever wins the token.
+    pub(crate) fn keep(&mut self, token: u64, meta: u64) {
+        assert!(self.next < self.end, "more kept than claimed");
+        let index = self.ring.index(self.next);
+        self.ring.memory.meta(index).store(meta, Ordering::Relaxed);
+        self.ring.memory.token(index).store(token, Ordering::Release);
+        self.next += 1;
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let skipped = Header { payload_size: SLOT_SKIPPED, ..Header::default() };
+        while self.next < self.end {
+            // SAFETY: this claim owns the position.
+            unsafe { self.ring.publish_kept(self.next, &skipped, 0, 0) };
+            self.next += 1;
+        }
+    }
+}

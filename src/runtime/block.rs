@@ -1,0 +1,437 @@
+//! Running a block: one turn after the other, by whoever holds its gate.
+//!
+//! # Who runs
+//! A worker of the scheduler, the block's own thread, or a caller that helps: each enters the gate (RUNNING),
+//! calls [`run`], and has left it when that returns. The body below the gate has one user at a time.
+//!
+//! # One turn
+//! Read the control word; put out what was kept; then by phase: *Run* and *Drain* start the block if need be
+//! and handle the message at head in place, *Discard* turns it into a dead letter, *Rest* leaves. The word is
+//! read again before each message, so a pause or an end takes effect after the current message.
+//!
+//! # Leaving without leaving anything behind
+//! `gate.leave()` and then [`has_work`] once more; see `gate.rs` for the argument. What counts as work is
+//! exactly what a turn could do something about: a published message, a closed and drained ring, an open loan
+//! in front of a drain, a poke. A sender between claim and publish is not work: it wakes the block itself
+//! after it has published.
+//!
+//! # Stalled
+//! Output that found no room is kept here, in order, and the block takes no input until it is out (messages
+//! for this same block excepted: only taking input can make room for them). The block marks itself stalled,
+//! passes a heavy fence and tries once more before it leaves; who releases a slot passes the light fence and
+//! looks for stalled blocks. One of the two sees the other.
+//!
+//! # The end
+//! The ring is closed first, so its tail is final. Drain and Discard go on until head has come to the tail:
+//! published messages are handled or become dead letters, skipped ones are stepped over, and an open loan is
+//! revoked by winning its token, so that its commit is told. Then `on_stop`, once, if the block was started;
+//! kept output; calls that nobody answered; DONE.
+#![allow(unsafe_code)]
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+
+use once_cell::race::OnceBox;
+
+use super::buffer::Buffer;
+use super::context;
+use super::dead::Letter;
+use super::gate::Gate;
+use super::kernel::{HARD, Kernel, LATE, Phase, SHUTDOWN};
+use super::{calls, lease};
+use crate::layout::*;
+use crate::limits::BATCH_MAX;
+use crate::metrics::BlockCounters;
+use crate::ring::{Received, Ring};
+use crate::sync::{
+    Arc, AtomicBool, AtomicU32, AtomicU64, Guarded, Label, Ordering, heavy_fence, monotonic_ns,
+};
+
+/// Output that found no room.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// The kernel it is for; 0 = the host.
+    pub(crate) target: u64,
+    /// The block of that kernel.
+    pub(crate) block: u32,
+    pub(crate) header: crate::ring::Header,
+    pub(crate) payload: Buffer,
+}
+
+/// What only the runner touches.
+#[derive(Debug)]
+pub(crate) struct Body {
+    pub(crate) state: Buffer,
+    pub(crate) shared: Buffer,
+    pub(crate) kept: RefCell<VecDeque<Kept>>,
+    /// Calls whose message was handled without a reply.
+    unanswered: RefCell<Vec<u64>>,
+    stopped: Cell<bool>,
+}
+
+/// A block of a kernel.
+#[derive(Debug)]
+pub(crate) struct Block {
+    pub(crate) gate: Gate,
+    /// There may be room for kept output.
+    pub(crate) poked: AtomicBool,
+    /// It waits for room in the output ring.
+    pub(crate) stalled: AtomicBool,
+    /// It keeps output and takes no input.
+    full: AtomicBool,
+    started: AtomicBool,
+    pub(crate) input: OnceBox<Ring>,
+    /// Index in the table of leases of the input ring, 0 = none.
+    pub(crate) loan_lease: AtomicU32,
+    pub(crate) loan_base: AtomicU64,
+    pub(crate) counters: BlockCounters,
+    /// The longest that a handler took of late, nanoseconds; u64::MAX = not known.
+    pub(crate) pace_ns: AtomicU64,
+    body: Guarded<Body>,
+}
+
+impl Block {
+    /// A block with its state and scratch; `None` when they cannot be had.
+    pub(crate) fn new(state_size: usize, shared_size: usize) -> Option<Self> {
+        Some(Self {
+            gate: Gate::new(),
+            poked: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
+            full: AtomicBool::new(false),
+            started: AtomicBool::new(false),
+            input: OnceBox::new(),
+            loan_lease: AtomicU32::new(0),
+            loan_base: AtomicU64::new(0),
+            counters: BlockCounters::new(),
+            pace_ns: AtomicU64::new(u64::MAX),
+            body: Guarded::new(Body {
+                state: Buffer::zeroed(state_size)?,
+                shared: Buffer::zeroed(shared_size)?,
+                kept: RefCell::new(VecDeque::new()),
+                unanswered: RefCell::new(Vec::new()),
+                stopped: Cell::new(false),
+            }),
+        })
+    }
+
+    /// Notes how long a handler took at most.
+    pub(crate) fn note_pace(&self, ns: u64) {
+        let before = self.pace_ns.load(Ordering::Relaxed);
+        let faded = if before == u64::MAX { 0 } else { before - before / 8 };
+        self.pace_ns.store(ns.max(faded), Ordering::Relaxed);
+    }
+}
+
+/// Why the turns of a runner ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum After {
+    /// Nothing to do.
+    Idle,
+    /// More to do, but others are waiting.
+    Requeue,
+    /// The block has ended.
+    Done,
+}
+
+/// Runs a block whose gate the caller has entered, until it has nothing to do, its share of the worker is
+/// used up, or `until` says so after a message. The gate is left when this returns.
+pub(crate) fn run(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() -> bool>) {
+    let block = kernel.block(index);
+    block.counters.invocations.bump();
+    loop {
+        match turns(kernel, index, until) {
+            After::Done => return finish(kernel, index),
+            After::Requeue => {
+                block.gate.requeue();
+                return kernel.driver.requeue(Arc::clone(kernel), index);
+            }
+            After::Idle => {
+                leave(kernel, index);
+                if !has_work(kernel, index) {
+                    return;
+                }
+                if until.is_some_and(|until| until()) {
+                    // A helper has what it came for: the rest is for the workers.
+                    return kernel.driver.schedule(kernel, index);
+                }
+                if !block.gate.enter_idle() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Leaves the gate and tells those who wait for that.
+pub(crate) fn leave(kernel: &Kernel, index: u32) {
+    kernel.block(index).gate.leave();
+    kernel.lifecycle.notify_all();
+}
+
+/// Ends a block for good.
+pub(crate) fn finish(kernel: &Arc<Kernel>, index: u32) {
+    kernel.block(index).gate.finish();
+    kernel.lifecycle.notify_all();
+    kernel.block_ended();
+}
+
+/// Whether a turn could do something now.
+pub(crate) fn has_work(kernel: &Kernel, index: u32) -> bool {
+    let block = kernel.block(index);
+    if block.poked.load(Ordering::SeqCst) {
+        return true;
+    }
+    let control = kernel.control();
+    let phase = Kernel::phase(control);
+    if phase == Phase::Rest {
+        return false;
+    }
+    if block.full.load(Ordering::Relaxed) {
+        return control & HARD != 0;
+    }
+    let starts = kernel.code.has_start_or_stop() && !block.started.load(Ordering::Relaxed);
+    match block.input.get() {
+        None => phase != Phase::Run || starts,
+        Some(ring) if phase == Phase::Run => starts || ring.is_readable(),
+        Some(ring) => ring.is_readable() || ring.is_drained() || lease::is_loan_at_head(kernel, index, ring),
+    }
+}
+
+/// The turns of a runner.
+pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() -> bool>) -> After {
+    let block = kernel.block(index);
+    // SAFETY: the caller holds the gate, so nobody else touches the body; it has no `&mut` users at all.
+    let body = block.body.with(|body| unsafe { &*body });
+    let turn = Turn { kernel, block, index, body };
+    if let Some(ring) = block.input.get() {
+        block.counters.depth_max.raise(ring.depth());
+    }
+    let mut handled = 0;
+    loop {
+        let control = kernel.control();
+        let phase = Kernel::phase(control);
+        if !turn.put_out_kept(control) {
+            return After::Idle;
+        }
+        if phase == Phase::Rest {
+            return After::Idle;
+        }
+        if handled >= BATCH_MAX {
+            return After::Requeue;
+        }
+        if phase != Phase::Discard && !turn.start() {
+            continue;
+        }
+        // SAFETY: the gate makes this thread the single receiver.
+        match block.input.get().and_then(|ring| unsafe { ring.peek() }.map(|received| (ring, received))) {
+            Some((ring, received)) => {
+                turn.take(&received, phase, control);
+                // SAFETY: as above, and a message was peeked.
+                unsafe { ring.advance() };
+                kernel.input_was_released();
+                handled += 1;
+                if until.is_some_and(|until| until()) {
+                    return After::Idle;
+                }
+            }
+            None if phase == Phase::Run => return After::Idle,
+            None => match turn.try_end() {
+                Some(after) => return after,
+                None => continue,
+            },
+        }
+    }
+}
+
+/// A runner inside the gate.
+struct Turn<'a> {
+    kernel: &'a Arc<Kernel>,
+    block: &'a Block,
+    index: u32,
+    body: &'a Body,
+}
+
+impl Turn<'_> {
+    /// Puts out what was kept; false: the block is stalled and takes no input.
+    fn put_out_kept(&self, control: u32) -> bool {
+        if self.block.poked.load(Ordering::Relaxed) {
+            self.block.poked.swap(false, Ordering::SeqCst);
+        }
+        if self.block.stalled.load(Ordering::Relaxed) {
+            self.block.stalled.store(false, Ordering::SeqCst);
+            self.kernel.stalled.fetch_sub(1, Ordering::Relaxed);
+        }
+        let full = !self.put_out() && {
+            if control & HARD != 0 {
+                self.drop_kept(control);
+            } else {
+                self.stall();
+            }
+            !self.put_out()
+        };
+        let own = |kept: &Kept| kept.target == self.kernel.handle && kept.block == self.index;
+        let takes_input = !full || self.body.kept.borrow().front().is_some_and(own);
+        self.block.full.store(!takes_input, Ordering::Relaxed);
+        takes_input
+    }
+
+    /// Marks the block where those look who make room, and passes the fence.
+    fn stall(&self) {
+        let target = self.body.kept.borrow().front().map_or(0, |kept| kept.target);
+        if target == 0 {
+            self.block.stalled.store(true, Ordering::SeqCst);
+            self.kernel.stalled.fetch_add(1, Ordering::SeqCst);
+        } else {
+            context::wait_for_room(target, self.kernel, self.index);
+        }
+        heavy_fence(Label::E2);
+    }
+
+    /// Puts out as much as there is room for; true when nothing is left.
+    fn put_out(&self) -> bool {
+        let mut kept = self.body.kept.borrow_mut();
+        while let Some(first) = kept.front() {
+            if !context::put_out(self.kernel, self.index, first) {
+                return false;
+            }
+            kept.pop_front();
+        }
+        true
+    }
+
+    /// Turns what was kept into dead letters.
+    fn drop_kept(&self, control: u32) {
+        let kept = std::mem::take(&mut *self.body.kept.borrow_mut());
+        for kept in kept {
+            let letter = Letter {
+                kernel: self.kernel.handle,
+                block: self.index,
+                deadline_ns: 0,
+                header: kept.header,
+                ..end_letter(self.kernel, control)
+            };
+            self.count_late(control);
+            self.kernel.dead_letter(letter, kept.payload.bytes(), 0);
+        }
+    }
+
+    fn count_late(&self, control: u32) {
+        self.kernel.discarded_late.fetch_add(u64::from(control & LATE != 0), Ordering::Relaxed);
+    }
+
+    /// Runs `on_start` if it has not run; false: the kernel has failed over it.
+    fn start(&self) -> bool {
+        if self.block.started.load(Ordering::Relaxed) || !self.kernel.code.has_start_or_stop() {
+            return true;
+        }
+        let status = context::enter(self.kernel, self.index, self.body, None, |ctx, _| {
+            self.kernel.code.start(ctx)
+        });
+        if status == RK_OK {
+            self.block.started.store(true, Ordering::Relaxed);
+            return true;
+        }
+        self.kernel.fail(status);
+        false
+    }
+
+    /// Handles the message at head, or gives it up.
+    fn take(&self, received: &Received, phase: Phase, control: u32) {
+        if received.is_skipped() {
+            return;
+        }
+        if phase == Phase::Discard {
+            let letter = Letter { header: received.header, ..end_letter(self.kernel, control) };
+            self.count_late(control);
+            return self.give_up(received, letter);
+        }
+        if received.meta != 0 && monotonic_ns() > received.meta {
+            let reason = RK_DEAD_EXPIRED;
+            return self.give_up(received, self.letter(received, reason, RK_ERR_TIMEOUT));
+        }
+        let message = super::message::input_view(received, self.index);
+        let (status, replied) =
+            context::enter(self.kernel, self.index, self.body, Some(received), |ctx, replied| {
+                (self.kernel.code.message(ctx, &message), replied.get())
+            });
+        match status {
+            RK_OK => {
+                self.block.counters.processed.bump();
+                if received.token != 0 && !replied {
+                    self.note_unanswered(received.token);
+                }
+            }
+            status => {
+                self.block.counters.failed.bump();
+                self.give_up(received, self.letter(received, RK_DEAD_HANDLER, status));
+                if status == RK_ERR_KERNEL_FAILED {
+                    self.kernel.fail(status);
+                } else {
+                    self.kernel.last_error.store(status, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    fn letter(&self, received: &Received, reason: u32, status: RkStatus) -> Letter {
+        Letter {
+            kernel: self.kernel.handle,
+            block: self.index,
+            deadline_ns: received.meta,
+            header: received.header,
+            reason,
+            status,
+        }
+    }
+
+    /// A message becomes a dead letter, and its call ends.
+    fn give_up(&self, received: &Received, letter: Letter) {
+        let letter = Letter { block: self.index, deadline_ns: received.meta, ..letter };
+        // SAFETY: the message is at head, published and not released.
+        let payload =
+            unsafe { std::slice::from_raw_parts(received.payload, received.header.payload_size as usize) };
+        self.kernel.dead_letter(letter, payload, received.token);
+    }
+
+    /// Remembers a call that was not answered, to end it when the kernel ends. Those that ended by their
+    /// timeout are forgotten again, so the list stays as short as the calls in progress.
+    fn note_unanswered(&self, token: u64) {
+        let mut unanswered = self.body.unanswered.borrow_mut();
+        if unanswered.len() == unanswered.capacity() {
+            unanswered.retain(|token| calls::is_open(*token));
+        }
+        unanswered.push(token);
+    }
+
+    /// With no message at head while the kernel ends: `None` to go on, or how the turns end.
+    fn try_end(&self) -> Option<After> {
+        if let Some(ring) = self.block.input.get().filter(|ring| !ring.is_drained()) {
+            // A sender is between claim and publish and wakes the block afterwards; or it is a loan.
+            return if lease::revoke_at_head(self.kernel, self.index, ring) { None } else { Some(After::Idle) };
+        }
+        if !self.body.stopped.replace(true) && self.block.started.load(Ordering::Relaxed) {
+            let stopped = context::enter(self.kernel, self.index, self.body, None, |ctx, _| {
+                self.kernel.code.stop(ctx)
+            });
+            if !stopped {
+                self.kernel.fail(RK_ERR_KERNEL_FAILED);
+            }
+            // It may have emitted.
+            return None;
+        }
+        let status = self.kernel.ended_error().status();
+        self.body.unanswered.take().into_iter().for_each(|token| calls::fail(token, status));
+        Some(After::Done)
+    }
+}
+
+/// The reason and status of what is left when a kernel ends.
+fn end_letter(kernel: &Kernel, control: u32) -> Letter {
+    let (reason, status) = match kernel.state() {
+        super::KernelState::Failed => (RK_DEAD_HANDLER, RK_ERR_KERNEL_FAILED),
+        _ if control & SHUTDOWN != 0 => (RK_DEAD_SHUTDOWN, RK_ERR_SHUTDOWN),
+        _ => (RK_DEAD_TERMINATED, RK_ERR_TERMINATED),
+    };
+    let header = crate::ring::Header::default();
+    Letter { kernel: kernel.handle, block: 0, deadline_ns: 0, header, reason, status }
+}

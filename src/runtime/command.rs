@@ -1,0 +1,281 @@
+//! What commands a kernel: activate, deactivate, terminate, fail, end.
+//!
+//! # The order of an end
+//! 1. `verbs` is taken, the control word says TERMINATING (or FAILED), `closed` is set and every ring is
+//!    closed: from here on no message gets in.
+//! 2. Every block is scheduled; each drains or discards, stops, and its gate is DONE.
+//! 3. The last block ends the kernel: the program is let go (its user data may be given back here), the id is
+//!    freed, the state says TERMINATED, and then everybody who waits is told. Who sees `ended` sees all of it.
+//!
+//! Between 1 and 3 a terminate may run out of time: it sets DISCARD, HARD and LATE and schedules again. Blocks
+//! of handlers that do not return stay RUNNING; the kernel stays TERMINATING until they do.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::kernel::{DISCARD, HARD, Kernel, LATE, SHUTDOWN};
+use super::lifecycle::{KernelState, Step, Verb, step};
+use super::{blocking, log};
+use crate::error::{Error, Result};
+use crate::layout::{RK_OK, RkStatus};
+use crate::sync::{
+    Arc, Label, LockGuard, Ordering, fence_after_rmw, lock, monotonic_ns,
+};
+
+/// What a terminate has begun.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Begun {
+    /// It had ended before.
+    Ended,
+    /// It is ending.
+    Ending,
+}
+
+impl Kernel {
+    /// Writes the control word; under the verbs lock.
+    fn set_control(&self, _verbs: &LockGuard<'_, super::kernel::Verbs>, word: u32) {
+        self.control.swap(word, Ordering::SeqCst);
+        fence_after_rmw(Label::G6);
+    }
+
+    fn refuse(&self, verb: &'static str, step: Step) -> Error {
+        match step {
+            Step::Invalid => {
+                Error::InvalidState { verb, kernel: Arc::clone(&self.id), state: self.state().name() }
+            }
+            _ => self.ended_error(),
+        }
+    }
+
+    /// It is complete: from CREATED to LAUNCHED.
+    pub(crate) fn be_launched(&self) {
+        let verbs = lock(&self.verbs);
+        self.set_control(&verbs, KernelState::Launched.code());
+    }
+
+    /// Lets it run.
+    pub(crate) fn activate(&self) -> Result<()> {
+        {
+            let verbs = lock(&self.verbs);
+            match step(self.state(), Verb::Activate) {
+                Step::Go(next) => self.set_control(&verbs, next.code()),
+                Step::Stay => return Ok(()),
+                refused => return Err(self.refuse("activate", refused)),
+            }
+        }
+        self.lifecycle.notify_all();
+        self.schedule_all();
+        Ok(())
+    }
+
+    /// Pauses it; when this returns no handler of it runs, unless somebody activated it again meanwhile.
+    pub(crate) fn deactivate(&self) -> Result<()> {
+        {
+            let verbs = lock(&self.verbs);
+            match step(self.state(), Verb::Deactivate) {
+                Step::Go(next) => self.set_control(&verbs, next.code()),
+                Step::Stay => {}
+                refused => return Err(self.refuse("deactivate", refused)),
+            }
+        }
+        self.lifecycle.notify_all();
+        blocking::wait(&self.lifecycle, u64::MAX, || {
+            let is_over = self.state() != KernelState::Deactivated
+                || !self.blocks.iter().any(|block| block.gate.is_running());
+            is_over.then_some(())
+        });
+        Ok(())
+    }
+
+    /// Makes every block that rests look at the control word.
+    fn schedule_all(&self) {
+        for block in 0..self.options.grid_size {
+            if super::block::has_work(self, block) || self.options.mode == super::Mode::Persistent {
+                self.driver.schedule(self, block);
+            }
+        }
+    }
+
+    /// Closes every ring; none is made any more.
+    fn close(&self, verbs: &mut LockGuard<'_, super::kernel::Verbs>) {
+        verbs.closed = true;
+        for ring in self.blocks.iter().filter_map(|block| block.input.get()) {
+            ring.close();
+        }
+    }
+
+    /// The first step of an end.
+    pub(crate) fn begin_terminate(&self, because_of_shutdown: bool) -> Begun {
+        {
+            let mut verbs = lock(&self.verbs);
+            let state = self.state();
+            match step(state, Verb::Terminate) {
+                Step::Go(_) if self.ended.load(Ordering::SeqCst) => {
+                    // A failed kernel whose blocks have all ended: nothing is left to do but the last step.
+                    drop(verbs);
+                    self.finish_end();
+                    return Begun::Ended;
+                }
+                Step::Go(next) => {
+                    let flags = match state {
+                        KernelState::Active => 0,
+                        KernelState::Failed => DISCARD | HARD,
+                        _ => DISCARD,
+                    };
+                    let why = if because_of_shutdown { SHUTDOWN } else { 0 };
+                    self.set_control(&verbs, next.code() | flags | why);
+                    self.close(&mut verbs);
+                }
+                Step::Join => return Begun::Ending,
+                _ => return Begun::Ended,
+            }
+        }
+        self.tell_everybody();
+        self.schedule_all();
+        Begun::Ending
+    }
+
+    /// A terminate has run out of time: what is left becomes dead letters after the current messages.
+    pub(crate) fn escalate(&self) {
+        {
+            let verbs = lock(&self.verbs);
+            if self.state() != KernelState::Terminating {
+                return;
+            }
+            // A kernel that discarded from the start has not run out of time by discarding.
+            let late = if self.control() & DISCARD == 0 { LATE } else { 0 };
+            self.set_control(&verbs, self.control() | DISCARD | HARD | late);
+        }
+        self.schedule_all();
+    }
+
+    /// A block has failed for good, and with it the kernel.
+    pub(crate) fn fail(&self, status: RkStatus) {
+        self.last_error.store(status, Ordering::Relaxed);
+        {
+            let mut verbs = lock(&self.verbs);
+            match step(self.state(), Verb::Fail) {
+                Step::Go(next) => self.set_control(&verbs, next.code() | DISCARD | HARD),
+                _ => self.set_control(&verbs, self.control() | DISCARD | HARD),
+            }
+            self.close(&mut verbs);
+        }
+        self.tell_everybody();
+        self.schedule_all();
+    }
+
+    /// Wakes all who wait for anything of this kernel.
+    fn tell_everybody(&self) {
+        self.lifecycle.notify_all();
+        self.readable.notify_all();
+        self.space.notify_all();
+        self.poke_waiting();
+    }
+
+    /// A block has ended; the last one ends the kernel.
+    pub(crate) fn block_ended(&self) {
+        if self.live_blocks.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.finish_end();
+        }
+    }
+
+    /// The last step of an end. For a failed kernel it happens twice: when its blocks have ended, and when it
+    /// is terminated.
+    fn finish_end(&self) {
+        let program = lock(&self.program).take();
+        drop(program);
+        let failed = {
+            let verbs = lock(&self.verbs);
+            let before = self.control();
+            let failed = match step(self.state(), Verb::End) {
+                Step::Go(next) => {
+                    self.core.free_id(self);
+                    self.set_control(&verbs, next.code());
+                    false
+                }
+                _ if self.ended.load(Ordering::SeqCst) => {
+                    // Failed before, terminated now.
+                    self.core.free_id(self);
+                    self.set_control(&verbs, KernelState::Terminated.code());
+                    false
+                }
+                _ => before & 0xff == KernelState::Failed.code(),
+            };
+            if self.ended_ns.load(Ordering::Relaxed) == 0 {
+                self.ended_ns.store(monotonic_ns().max(1), Ordering::Relaxed);
+            }
+            self.ended.store(true, Ordering::SeqCst);
+            failed
+        };
+        let level = if failed { log::Level::Error } else { log::Level::Debug };
+        log::write(level, || {
+            let status = self.last_error.load(Ordering::Relaxed);
+            let what = if failed { "has failed" } else { "has ended" };
+            let last = if status == RK_OK { String::new() } else { format!(", last status {status}") };
+            format!("kernel {:?} {what}{last}", &*self.id)
+        });
+        self.tell_everybody();
+        let wakers = std::mem::take(&mut *lock(&self.enders));
+        wakers.into_iter().for_each(std::task::Waker::wake);
+    }
+
+    /// Whether all its blocks have ended and everybody may know.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    /// What a terminate answers once the kernel has ended.
+    pub(crate) fn end_result(&self, timeout_ns: u64) -> Result<()> {
+        if self.discarded_late.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        Err(Error::Timeout { what: "the drain", name: Arc::clone(&self.id), timeout_ns })
+    }
+
+    /// Ready once the kernel has ended.
+    pub(crate) fn when_ended(self: &Arc<Self>) -> WhenEnded {
+        WhenEnded(Arc::clone(self))
+    }
+
+    /// For `rk_wait`: `None` while it lives.
+    pub(crate) fn outcome(&self) -> Option<Result<()>> {
+        match self.state() {
+            KernelState::Terminated if self.has_ended() => Some(Ok(())),
+            KernelState::Failed => Some(Err(self.ended_error())),
+            _ => None,
+        }
+    }
+
+    /// Runs the blocks of an ending kernel on the calling thread, as far as they are idle and have nothing to
+    /// do but end: an idle kernel ends without a worker.
+    pub(crate) fn end_inline(self: &Arc<Self>) {
+        if !self.may_be_helped() || self.code.on_stop.is_some() {
+            return;
+        }
+        // Queued blocks have been handed to workers already; entering wins over them and they find it so.
+        for index in 0..self.options.grid_size {
+            let block = self.block(index);
+            let is_empty = block.input.get().is_none_or(crate::ring::Ring::is_drained);
+            if is_empty && (block.gate.enter_queued() || block.gate.enter_idle()) {
+                super::block::run(self, index, None);
+            }
+        }
+    }
+}
+
+/// See [`Kernel::when_ended`].
+pub(crate) struct WhenEnded(Arc<Kernel>);
+
+impl Future for WhenEnded {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.0.has_ended() {
+            return Poll::Ready(());
+        }
+        lock(&self.0.enders).push(context.waker().clone());
+        // The kernel may have ended before the waker was there to be found.
+        if self.0.has_ended() { Poll::Ready(()) } else { Poll::Pending }
+    }
+}

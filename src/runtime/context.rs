@@ -1,0 +1,328 @@
+//! Inside a handler: who is running on this thread, and what it may do.
+//!
+//! A context is a number that names one invocation of a handler: the thread's record number (20 bits) and a
+//! count of that record (44 bits). Each thread knows the chain of its current invocations (a handler may call
+//! another kernel and help it). A context is valid if it names the innermost one of the calling thread;
+//! anything else, on whatever thread and at whatever time, is a number that names nothing.
+#![allow(unsafe_code)]
+
+use std::cell::Cell;
+use std::ffi::c_void;
+
+use super::block::{Body, Kept};
+use super::buffer::Buffer;
+use super::dead::Letter;
+use super::handle::KernelHandle;
+use super::kernel::Kernel;
+use super::message::Outgoing;
+use super::table::record;
+use super::calls;
+use crate::error::{Error, Result};
+use crate::layout::*;
+use crate::ring::{Header, Received};
+use crate::sync::{Arc, Ordering, lock, unix_ns};
+
+/// One running handler.
+struct Invocation<'a> {
+    id: u64,
+    kernel: &'a Arc<Kernel>,
+    index: u32,
+    body: &'a Body,
+    /// The current message; `None` in on_start and on_stop.
+    request: Option<&'a Received>,
+    replied: Cell<bool>,
+    outer: *const Invocation<'static>,
+}
+
+thread_local! {
+    static CURRENT: Cell<*const Invocation<'static>> = const { Cell::new(std::ptr::null()) };
+}
+
+/// Puts the outer invocation back, also when a callback unwinds.
+struct Leave(*const Invocation<'static>);
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        CURRENT.set(self.0);
+    }
+}
+
+/// Runs a callback with a context. The cell says whether it has replied.
+pub(crate) fn enter<R>(
+    kernel: &Arc<Kernel>,
+    index: u32,
+    body: &Body,
+    request: Option<&Received>,
+    callback: impl FnOnce(*mut RkContext, &Cell<bool>) -> R,
+) -> R {
+    let record = record();
+    let count = record.count.load(Ordering::Relaxed) + 1;
+    record.count.store(count, Ordering::Relaxed);
+    let id = (record.number << 44) | (count & ((1 << 44) - 1));
+    let outer = CURRENT.get();
+    let invocation = Invocation { id, kernel, index, body, request, replied: Cell::new(false), outer };
+    // The lifetime is erased for the thread-local; `Leave` ends its use before the invocation ends.
+    CURRENT.set(std::ptr::from_ref(&invocation).cast::<Invocation<'static>>());
+    let _leave = Leave(outer);
+    callback(std::ptr::without_provenance_mut(id as usize), &invocation.replied)
+}
+
+/// The invocations of this thread, innermost first.
+fn chain() -> impl Iterator<Item = &'static Invocation<'static>> {
+    // SAFETY: invocations in the chain live on this thread's stack below us; the iterator does not leave the
+    // functions of this file, which run to their end above them.
+    std::iter::successors(unsafe { CURRENT.get().as_ref() }, |inner| unsafe { inner.outer.as_ref() })
+}
+
+/// Whether a handler of this kernel is running on this thread.
+pub(crate) fn is_inside(kernel: u64) -> bool {
+    chain().any(|invocation| invocation.kernel.handle == kernel)
+}
+
+/// Whether a handler of any kernel of this runtime is running on this thread.
+pub(crate) fn is_inside_runtime(core: &Arc<super::core::Core>) -> bool {
+    chain().any(|invocation| Arc::ptr_eq(&invocation.kernel.core, core))
+}
+
+/// Handlers that run inside each other on this thread.
+pub(crate) fn depth() -> usize {
+    chain().count()
+}
+
+#[inline]
+fn current<R>(context: u64, body: impl FnOnce(&Invocation<'_>) -> R) -> Result<R> {
+    // SAFETY: as in `chain`.
+    match unsafe { CURRENT.get().as_ref() } {
+        Some(invocation) if invocation.id == context => Ok(body(invocation)),
+        _ if context == 0 => Err(Error::Null { argument: "ctx" }),
+        _ => Err(Error::BadHandle { what: "the context", value: context }),
+    }
+}
+
+/// `rk_context_state`.
+pub fn state(context: u64) -> Result<*mut c_void> {
+    current(context, |invocation| invocation.body.state.as_ptr_or_null().cast())
+}
+
+/// `rk_context_shared`.
+pub fn shared(context: u64) -> Result<*mut c_void> {
+    current(context, |invocation| invocation.body.shared.as_ptr_or_null().cast())
+}
+
+/// `rk_context_user_data`.
+pub fn user_data(context: u64) -> Result<*mut c_void> {
+    current(context, |invocation| invocation.kernel.user_data.0)
+}
+
+/// `rk_context_kernel`.
+pub fn kernel(context: u64) -> Result<RkKernel> {
+    current(context, |invocation| RkKernel { id: invocation.kernel.handle })
+}
+
+/// `rk_context_block`.
+pub fn block(context: u64) -> Result<u32> {
+    current(context, |invocation| invocation.index)
+}
+
+/// `rk_context_block_count`.
+pub fn block_count(context: u64) -> Result<u32> {
+    current(context, |invocation| invocation.kernel.options.grid_size)
+}
+
+/// `rk_context_now`.
+pub fn now(context: u64) -> Result<RkTimestamp> {
+    current(context, |invocation| {
+        if let Some(request) = invocation.request {
+            invocation.kernel.clock.observe(request.header.timestamp);
+        }
+        invocation.kernel.clock.tick(unix_ns())
+    })
+}
+
+/// `rk_context_emit`.
+pub fn emit(context: u64, message: &Outgoing<'_>) -> Result<()> {
+    current(context, |invocation| invocation.emit(message, message.correlation))?
+}
+
+/// `rk_context_reply`.
+pub fn reply(context: u64, message: &Outgoing<'_>) -> Result<()> {
+    current(context, |invocation| invocation.reply(message))?
+}
+
+/// `rk_context_send`.
+pub fn send(context: u64, route: u32, message: &Outgoing<'_>) -> Result<()> {
+    current(context, |invocation| invocation.send(route, message))?
+}
+
+impl Invocation<'_> {
+    /// The header of what this handler sends.
+    fn header(&self, message: &Outgoing<'_>, correlation: u64) -> Header {
+        let kernel = self.kernel;
+        let stamped = kernel.options.has(RK_LAUNCH_TIMESTAMPS);
+        if let Some(request) = self.request.filter(|_| stamped) {
+            kernel.clock.observe(request.header.timestamp);
+        }
+        Header {
+            correlation,
+            source: kernel.handle,
+            payload_size: message.payload.len() as u32,
+            tag: message.tag,
+            timestamp: if stamped { kernel.clock.tick(unix_ns()) } else { RkTimestamp::default() },
+        }
+    }
+
+    /// To the host's output queue.
+    fn emit(&self, message: &Outgoing<'_>, correlation: u64) -> Result<()> {
+        let kernel = self.kernel;
+        kernel.check_size(message.payload.len())?;
+        let header = self.header(message, correlation);
+        let ring = kernel.output()?;
+        if self.body.kept.borrow().is_empty() {
+            if let Ok(mut claim) = ring.claim() {
+                claim.publish(&header, message.payload, 0, u64::from(self.index));
+                drop(claim);
+                kernel.readable.notify_all();
+                return Ok(());
+            }
+        }
+        self.keep(0, message, header)
+    }
+
+    /// What found no room: kept, or a dead letter.
+    fn keep(&self, target: u64, message: &Outgoing<'_>, header: Header) -> Result<()> {
+        let kernel = self.kernel;
+        if !kernel.options.keep_overflow {
+            let (reason, status) = (RK_DEAD_OVERFLOW, RK_ERR_FULL);
+            let block = if target == 0 { self.index } else { message.block };
+            let to = if target == 0 { kernel.handle } else { target };
+            let letter = Letter { kernel: to, block, deadline_ns: 0, header, reason, status };
+            kernel.dead_letter(letter, message.payload, 0);
+            return Ok(());
+        }
+        let bytes = message.payload.len();
+        let payload =
+            Buffer::copy_of(message.payload).ok_or(Error::OutOfMemory { what: "kept output", bytes })?;
+        self.body.kept.borrow_mut().push_back(Kept { target, block: message.block, header, payload });
+        Ok(())
+    }
+
+    /// To whoever sent the current message.
+    fn reply(&self, message: &Outgoing<'_>) -> Result<()> {
+        let Some(request) = self.request else {
+            return Err(Error::Misused { what: "rk_context_reply outside on_message: there is no sender" });
+        };
+        let correlation = request.header.correlation;
+        if request.token != 0 {
+            self.kernel.check_size(message.payload.len())?;
+            if self.replied.replace(true) {
+                return Err(Error::Misused { what: "this call has been replied to already" });
+            }
+            let header = self.header(message, correlation);
+            let counters = &self.kernel.block(self.index).counters;
+            match calls::reply(request.token, self.index, &header, message.payload) {
+                true => counters.replies.bump(),
+                false => counters.late.bump(),
+            }
+            return Ok(());
+        }
+        if request.header.source == 0 {
+            return self.emit(message, correlation);
+        }
+        let target = request.header.source;
+        let message = Outgoing { correlation, ..*message };
+        match self.to_kernel(target, &message) {
+            Err(Error::Full { .. }) => {
+                let header = self.header(&message, correlation);
+                self.keep(target, &message, header)
+            }
+            result => result,
+        }
+    }
+
+    /// To the kernel at the end of a route.
+    fn send(&self, route: u32, message: &Outgoing<'_>) -> Result<()> {
+        let no_route = || Error::NoRoute { kernel: Arc::clone(&self.kernel.id), route };
+        let target = self.kernel.routes.target(route).ok_or_else(no_route)?;
+        self.to_kernel(target, message)
+    }
+
+    /// Into the input of another kernel, or this one; a kernel that has ended makes it a dead letter.
+    fn to_kernel(&self, target: u64, message: &Outgoing<'_>) -> Result<()> {
+        let kernel = self.kernel;
+        let sent = KernelHandle::new(target).with(|other| {
+            let behind_kept = {
+                let kept = self.body.kept.borrow();
+                kept.iter().any(|kept| kept.target == target)
+            };
+            if behind_kept {
+                other.check_accepts()?;
+                other.check_size(message.payload.len())?;
+                return Err(other.full_error());
+            }
+            let block = other.try_send(message, 0, Some(kernel))?;
+            other.wake(block);
+            Ok(())
+        });
+        match sent {
+            Ok(()) => kernel.block(self.index).counters.to_kernels.bump(),
+            Err(Error::Terminated { .. } | Error::KernelFailed { .. } | Error::BadHandle { .. }) => {
+                let header = self.header(message, message.correlation);
+                let block = message.block;
+                let deadline_ns = message.deadline_ns;
+                let (reason, status) = (RK_DEAD_TERMINATED, RK_ERR_TERMINATED);
+                let letter = Letter { kernel: target, block, deadline_ns, header, reason, status };
+                kernel.dead_letter(letter, message.payload, 0);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// Puts kept output out; false when there is no room.
+pub(crate) fn put_out(kernel: &Arc<Kernel>, index: u32, kept: &Kept) -> bool {
+    if kept.target == 0 {
+        let Some(ring) = kernel.output.get() else { return false };
+        let Ok(mut claim) = ring.claim() else { return false };
+        claim.publish(&kept.header, kept.payload.bytes(), 0, u64::from(index));
+        drop(claim);
+        kernel.readable.notify_all();
+        return true;
+    }
+    let message = Outgoing {
+        payload: kept.payload.bytes(),
+        tag: kept.header.tag,
+        block: kept.block,
+        correlation: kept.header.correlation,
+        deadline_ns: 0,
+    };
+    let sent = KernelHandle::new(kept.target).with(|other| {
+        let block = other.try_send(&message, 0, Some(kernel))?;
+        other.wake(block);
+        Ok(())
+    });
+    match sent {
+        Ok(()) => kernel.block(index).counters.to_kernels.bump(),
+        Err(Error::Full { .. }) => return false,
+        Err(_) => {
+            let (reason, status) = (RK_DEAD_TERMINATED, RK_ERR_TERMINATED);
+            let (header, block) = (kept.header, kept.block);
+            let letter = Letter { kernel: kept.target, block, deadline_ns: 0, header, reason, status };
+            kernel.dead_letter(letter, kept.payload.bytes(), 0);
+        }
+    }
+    true
+}
+
+/// Enters a block into the list of those that wait for room in a kernel's input. A kernel that is gone has
+/// nobody to poke, but then the next try does not find it full either.
+pub(crate) fn wait_for_room(target: u64, kernel: &Arc<Kernel>, index: u32) {
+    let _ = KernelHandle::new(target).with(|other| {
+        let mut waiting = lock(&other.waiting);
+        if !waiting.iter().any(|(waiter, block)| *block == index && waiter.as_ptr() == Arc::as_ptr(kernel)) {
+            waiting.push((Arc::downgrade(kernel), index));
+        }
+        other.waiting_count.store(waiting.len() as u32, Ordering::SeqCst);
+        Ok(())
+    });
+}

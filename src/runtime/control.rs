@@ -1,0 +1,152 @@
+//! The control plane's executor: one thread with a tokio runtime, and how other threads hand work to it.
+//!
+//! The only file that knows tokio. Control verbs are futures. A verb that can end at once does so where it was
+//! called; one that has to wait (a drain, a shutdown) runs on the control thread, and its caller sleeps on a
+//! completion of our own until it is done: tokio's `block_on` is called on the control thread only, so
+//! callers may be workers, handlers or threads at their end without a panic in tokio.
+//!
+//! # Shutdown of the executor
+//! `stop` wakes the thread and joins it. Verbs still running are dropped with the runtime, and a dropped
+//! verb completes with nothing, which its caller gets as an internal error: every caller is woken.
+
+use std::io;
+use std::task::{Context, Poll, Waker};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::kernel::Kernel;
+use super::{BoxFuture, RingKernelRuntime, blocking};
+use crate::error::{Error, Result};
+use crate::limits::TERMINATE_GRACE_NS;
+use crate::process;
+use crate::ring::EventCount;
+use crate::sync::{Arc, Mutex, lock};
+
+/// See the file's head.
+pub(crate) struct Control {
+    tokio: tokio::runtime::Handle,
+    stop: Arc<tokio::sync::Notify>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Where a caller waits for its verb.
+struct Completion<T> {
+    /// `Some(None)`: the verb was dropped.
+    value: Mutex<Option<Option<T>>>,
+    done: EventCount,
+}
+
+/// The verb's end of it; completes with nothing if it is dropped.
+struct Completer<T>(Arc<Completion<T>>);
+
+impl<T> Completer<T> {
+    fn complete(&self, value: Option<T>) {
+        lock(&self.0.value).get_or_insert(value);
+        self.0.done.notify_all();
+    }
+}
+
+impl<T> Drop for Completer<T> {
+    fn drop(&mut self) {
+        self.complete(None);
+    }
+}
+
+impl Control {
+    /// Starts the control thread.
+    pub(crate) fn start() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let stop = Arc::new(tokio::sync::Notify::new());
+        let tokio = runtime.handle().clone();
+        let until = Arc::clone(&stop);
+        let thread = process::spawn("rk-control", move || runtime.block_on(until.notified()))?;
+        Ok(Self { tokio, stop, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Runs a verb to its end. What it awaits first must not need tokio.
+    pub(crate) fn run<T: Send + 'static>(&self, mut verb: BoxFuture<'static, Result<T>>) -> Result<T> {
+        match verb.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => result,
+            Poll::Pending => self.submit(verb),
+        }
+    }
+
+    /// Runs a verb on the control thread and waits for it.
+    fn submit<T: Send + 'static>(&self, verb: BoxFuture<'static, Result<T>>) -> Result<T> {
+        let completion = Arc::new(Completion { value: Mutex::new(None), done: EventCount::new() });
+        let completer = Completer(Arc::clone(&completion));
+        self.tokio.spawn(async move {
+            let value = verb.await;
+            completer.complete(Some(value));
+        });
+        let taken = blocking::wait(&completion.done, u64::MAX, || lock(&completion.value).take()).flatten();
+        taken.unwrap_or(Err(Error::Internal { what: "a control verb was dropped before it was done" }))
+    }
+
+    /// Waits for the end of a kernel that is terminating; past the timeout what is queued becomes dead letters.
+    pub(crate) fn terminate(&self, kernel: &Arc<Kernel>, timeout_ns: u64) -> Result<()> {
+        let kernel = Arc::clone(kernel);
+        self.submit(Box::pin(async move {
+            if !within(timeout_ns, kernel.when_ended()).await {
+                kernel.escalate();
+                if !within(TERMINATE_GRACE_NS, kernel.when_ended()).await {
+                    let name = Arc::clone(&kernel.id);
+                    return Err(Error::Timeout { what: "a handler", name, timeout_ns });
+                }
+            }
+            kernel.end_result(timeout_ns)
+        }))
+    }
+
+    /// Terminates all kernels: drains for `timeout_ns`, then discards, and waits `grace_ns` for handlers.
+    pub(crate) fn shutdown(
+        &self,
+        backend: &Arc<dyn RingKernelRuntime>,
+        kernels: impl Fn() -> Vec<Arc<Kernel>> + Send + 'static,
+        timeout_ns: u64,
+        grace_ns: u64,
+    ) -> Result<()> {
+        let backend = Arc::clone(backend);
+        self.submit(Box::pin(async move {
+            if within(timeout_ns, backend.shutdown()).await {
+                return Ok(());
+            }
+            kernels().iter().for_each(|kernel| kernel.escalate());
+            within(grace_ns, backend.shutdown()).await;
+            let running: Vec<_> =
+                kernels().iter().filter(|kernel| !kernel.has_ended()).map(|kernel| kernel.id.to_string()).collect();
+            if running.is_empty() {
+                return Ok(());
+            }
+            Err(Error::StillRunning { names: running.join(", ").into(), timeout_ns })
+        }))
+    }
+}
+
+/// Whether something came to its end in time.
+async fn within<T>(timeout_ns: u64, future: impl Future<Output = T>) -> bool {
+    if timeout_ns == u64::MAX {
+        future.await;
+        return true;
+    }
+    tokio::time::timeout(Duration::from_nanos(timeout_ns), future).await.is_ok()
+}
+
+impl Control {
+    /// Ends the control thread.
+    pub(crate) fn stop(&self) {
+        self.stop.notify_one();
+        if let Some(thread) = lock(&self.thread).take() {
+            // A control thread that drops the runtime's last share cannot wait for itself.
+            if thread.thread().id() != std::thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -1,0 +1,227 @@
+//! What the kernels of one runtime share: the registry of ids, programs, dead letters, totals.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::control::Control;
+use super::dead::{DeadLetters, Letter};
+use super::kernel::Kernel;
+use super::options::RuntimeOptions;
+use super::program::Program;
+use super::{calls, lifecycle::KernelState};
+use crate::clock::HybridClock;
+use crate::error::{Error, Result};
+use crate::metrics::Sums;
+use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, lock, monotonic_ns};
+
+/// Nodes of clocks; 0 is the host. All runtimes of the process share the numbers.
+static NEXT_NODE: AtomicU32 = AtomicU32::new(1);
+
+/// Ids and kernels.
+///
+/// An id is claimed before its kernel is made (`None`) and filled in afterwards, so of several launches at
+/// once exactly one gets past the claim, and nobody can get a kernel that is not complete.
+#[derive(Default)]
+struct Registry {
+    by_id: HashMap<Arc<str>, Option<Arc<Kernel>>>,
+    /// Everything that was not destroyed, in the order of launch.
+    by_sequence: BTreeMap<u64, Arc<Kernel>>,
+    /// Sums of what was destroyed.
+    past: Sums,
+}
+
+/// See the file's head.
+pub(crate) struct Core {
+    pub(crate) options: RuntimeOptions,
+    pub(crate) control: Control,
+    pub(crate) created_ns: u64,
+    pub(crate) dead: DeadLetters,
+    pub(crate) host_clock: HybridClock,
+    registry: Mutex<Registry>,
+    programs: Mutex<HashMap<Arc<str>, Arc<Program>>>,
+    accepting: AtomicBool,
+    launched: AtomicU64,
+    sequence: AtomicU64,
+}
+
+/// The right to fill in an id that was claimed; dropped unfilled, the id is free again.
+pub(crate) struct ClaimedId<'a> {
+    core: &'a Core,
+    pub(crate) id: Arc<str>,
+    filled: bool,
+}
+
+impl Core {
+    pub(crate) fn new(options: RuntimeOptions, control: Control) -> Self {
+        Self {
+            options,
+            control,
+            created_ns: monotonic_ns(),
+            dead: DeadLetters::new(),
+            host_clock: HybridClock::new(0),
+            registry: Mutex::new(Registry::default()),
+            programs: Mutex::new(HashMap::new()),
+            accepting: AtomicBool::new(true),
+            launched: AtomicU64::new(0),
+            sequence: AtomicU64::new(0),
+        }
+    }
+
+    /// A clock node that no other clock of this process has.
+    pub(crate) fn next_node() -> u32 {
+        NEXT_NODE.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_accepting(&self) -> bool {
+        self.accepting.load(Ordering::SeqCst)
+    }
+
+    /// Takes no launches and programs any more. Launches that got past their check have filled in their id
+    /// before this returns, or will find out when they do.
+    pub(crate) fn stop_accepting(&self) {
+        let _registry = lock(&self.registry);
+        self.accepting.store(false, Ordering::SeqCst);
+    }
+
+    pub(crate) fn register(&self, program: Program) -> Result<()> {
+        let mut programs = lock(&self.programs);
+        if !self.is_accepting() {
+            return Err(Error::Shutdown);
+        }
+        if programs.contains_key(&program.name) {
+            return Err(Error::AlreadyExists { what: "program", name: Arc::clone(&program.name) });
+        }
+        programs.insert(Arc::clone(&program.name), Arc::new(program));
+        Ok(())
+    }
+
+    pub(crate) fn unregister(&self, name: &str) -> Result<()> {
+        // The program may be dropped here, and that calls the application: not under the lock.
+        let removed = lock(&self.programs).remove(name);
+        removed.map(drop).ok_or_else(|| Error::NotFound { what: "program", name: name.into() })
+    }
+
+    pub(crate) fn program(&self, name: &str) -> Result<Arc<Program>> {
+        let found = lock(&self.programs).get(name).cloned();
+        found.ok_or_else(|| Error::NotFound { what: "program", name: name.into() })
+    }
+
+    pub(crate) fn drop_programs(&self) {
+        let programs = std::mem::take(&mut *lock(&self.programs));
+        drop(programs);
+    }
+
+    /// Claims an id for a launch.
+    pub(crate) fn claim_id(&self, id: &str) -> Result<ClaimedId<'_>> {
+        let id: Arc<str> = id.into();
+        let mut registry = lock(&self.registry);
+        if !self.is_accepting() {
+            return Err(Error::Shutdown);
+        }
+        if registry.by_id.contains_key(&id) {
+            return Err(Error::AlreadyExists { what: "live kernel", name: id });
+        }
+        let limit = self.options.kernels_max;
+        if registry.by_id.len() >= limit as usize {
+            return Err(Error::Limit { what: "live kernels", limit: u64::from(limit) });
+        }
+        registry.by_id.insert(Arc::clone(&id), None);
+        Ok(ClaimedId { core: self, id, filled: false })
+    }
+
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn get(&self, id: &str) -> Option<Arc<Kernel>> {
+        lock(&self.registry).by_id.get(id).cloned().flatten()
+    }
+
+    /// Live kernels in the order of launch.
+    pub(crate) fn live(&self) -> Vec<Arc<Kernel>> {
+        let registry = lock(&self.registry);
+        let is_live = |kernel: &&Arc<Kernel>| kernel.state() != KernelState::Terminated;
+        registry.by_sequence.values().filter(is_live).cloned().collect()
+    }
+
+    /// Everything that was not destroyed.
+    pub(crate) fn all(&self) -> Vec<Arc<Kernel>> {
+        lock(&self.registry).by_sequence.values().cloned().collect()
+    }
+
+    /// Frees the id of a kernel that has ended.
+    pub(crate) fn free_id(&self, kernel: &Kernel) {
+        let mut registry = lock(&self.registry);
+        let is_its = registry
+            .by_id
+            .get(&kernel.id)
+            .is_some_and(|entry| entry.as_ref().is_some_and(|entry| entry.handle == kernel.handle));
+        if is_its {
+            registry.by_id.remove(&kernel.id);
+        }
+    }
+
+    /// Forgets a kernel that is being destroyed; its counters go into the sums.
+    pub(crate) fn forget(&self, kernel: &Kernel) {
+        let mut registry = lock(&self.registry);
+        if registry.by_sequence.remove(&kernel.sequence).is_some() {
+            let sums = kernel.sums();
+            registry.past.add(&sums);
+            *lock(&kernel.folded) = Some(sums);
+        }
+    }
+
+    /// Adds what a kernel counted after it was forgotten.
+    pub(crate) fn add_past(&self, sums: &Sums) {
+        lock(&self.registry).past.add(sums);
+    }
+
+    /// Sums over all kernels that ever were, how many are active, and their memory.
+    pub(crate) fn totals(&self) -> (Sums, u64, u64) {
+        let registry = lock(&self.registry);
+        let mut sums = registry.past;
+        let (mut active, mut bytes) = (0, 0);
+        for kernel in registry.by_sequence.values() {
+            sums.add(&kernel.sums());
+            active +=
+                u64::from(!matches!(kernel.state(), KernelState::Terminated | KernelState::Failed));
+            bytes += kernel.memory_bytes();
+        }
+        (sums, active, bytes)
+    }
+
+    pub(crate) fn total_launched(&self) -> u64 {
+        self.launched.load(Ordering::Relaxed)
+    }
+
+    /// Turns a message into a dead letter and ends its call, if it is one.
+    pub(crate) fn dead_letter(&self, letter: Letter, payload: &[u8], token: u64) {
+        self.dead.push(letter, payload);
+        if token != 0 {
+            calls::fail(token, letter.status);
+        }
+    }
+}
+
+impl ClaimedId<'_> {
+    /// Fills in the kernel; fails when the runtime was shut down meanwhile.
+    pub(crate) fn fill(mut self, kernel: &Arc<Kernel>) -> Result<()> {
+        let mut registry = lock(&self.core.registry);
+        if !self.core.is_accepting() {
+            drop(registry);
+            return Err(Error::Shutdown);
+        }
+        registry.by_id.insert(Arc::clone(&self.id), Some(Arc::clone(kernel)));
+        registry.by_sequence.insert(kernel.sequence, Arc::clone(kernel));
+        self.core.launched.fetch_add(1, Ordering::Relaxed);
+        self.filled = true;
+        Ok(())
+    }
+}
+
+impl Drop for ClaimedId<'_> {
+    fn drop(&mut self) {
+        if !self.filled {
+            lock(&self.core.registry).by_id.remove(&self.id);
+        }
+    }
+}

@@ -1,0 +1,460 @@
+//! Kernel handles: small values that may be stale, and what can be done with them.
+//!
+//! A handle is generation (40 bits) and index (24 bits) into a table of the process. Generations are the
+//! count of launches, so no handle is ever issued twice. The data plane works on the kernel under a hazard
+//! pointer and takes a share only to wait; see `table.rs`.
+
+use super::gate::Gate;
+use super::kernel::{Kernel, Parts};
+use super::lease;
+use super::lifecycle::KernelState;
+use super::message::{Outgoing, output_view, view};
+use super::table::Table;
+use super::{block, blocking, calls, context};
+use crate::error::{Error, Result};
+use crate::layout::*;
+use crate::limits::{BATCH_MAX, HANDLE_INDEX_BITS, HELP_DEPTH_MAX};
+use crate::sync::{Arc, AtomicU64, Ordering, monotonic_ns};
+
+static KERNELS: Table<Kernel> = Table::new::<HANDLE_INDEX_BITS>();
+static GENERATION: AtomicU64 = AtomicU64::new(1);
+
+/// A kernel, or what was one. Copies are the same kernel. Any thread.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct KernelHandle(u64);
+
+impl From<RkKernel> for KernelHandle {
+    fn from(raw: RkKernel) -> Self {
+        Self(raw.id)
+    }
+}
+
+/// Makes a kernel and its handle; `None` when the table is full.
+pub(crate) fn insert(parts: Parts) -> Option<Arc<Kernel>> {
+    let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
+    KERNELS.insert(|index| Kernel::new((generation << HANDLE_INDEX_BITS) | u64::from(index), parts))
+}
+
+/// Makes a kernel's handle stale; false when somebody else did. Its rings stay while something of them is out.
+pub(crate) fn remove(kernel: &Arc<Kernel>) -> bool {
+    let index = kernel.handle as u32 & ((1 << HANDLE_INDEX_BITS) - 1);
+    let removed = KERNELS.remove(index, |found| found.handle == kernel.handle).is_some();
+    if removed {
+        kernel.core.forget(kernel);
+        lease::retire(kernel);
+    }
+    removed
+}
+
+impl KernelHandle {
+    pub(crate) const fn new(handle: u64) -> Self {
+        Self(handle)
+    }
+
+    /// The handle in C.
+    pub fn raw(self) -> RkKernel {
+        RkKernel { id: self.0 }
+    }
+
+    fn index(self) -> u32 {
+        self.0 as u32 & ((1 << HANDLE_INDEX_BITS) - 1)
+    }
+
+    fn stale(self) -> Error {
+        Error::BadHandle { what: "the kernel", value: self.0 }
+    }
+
+    /// Does something with the kernel that does not wait.
+    #[inline]
+    pub(crate) fn with<R>(self, body: impl FnOnce(&Kernel) -> Result<R>) -> Result<R> {
+        KERNELS
+            .with(self.index(), |kernel| (kernel.handle == self.0).then(|| body(kernel)))
+            .flatten()
+            .unwrap_or_else(|| Err(self.stale()))
+    }
+
+    /// A share of the kernel.
+    pub(crate) fn get(self) -> Result<Arc<Kernel>> {
+        KERNELS.get(self.index()).filter(|kernel| kernel.handle == self.0).ok_or_else(|| self.stale())
+    }
+
+    /// A share of the kernel, unless the caller is one of its own handlers.
+    fn get_from_outside(self, verb: &'static str) -> Result<Arc<Kernel>> {
+        let kernel = self.get()?;
+        if context::is_inside(self.0) {
+            return Err(Error::WouldDeadlock { verb, target: Arc::clone(&kernel.id) });
+        }
+        Ok(kernel)
+    }
+
+    /// `rk_activate`.
+    pub fn activate(self) -> Result<()> {
+        self.get_from_outside("activate")?.activate()
+    }
+
+    /// `rk_deactivate`.
+    pub fn deactivate(self) -> Result<()> {
+        self.get_from_outside("deactivate")?.deactivate()
+    }
+
+    /// `rk_terminate`.
+    pub fn terminate(self, timeout_ns: u64) -> Result<()> {
+        super::owner::terminate(&self.get_from_outside("terminate")?, timeout_ns)
+    }
+
+    /// `rk_wait`.
+    pub fn wait(self, timeout_ns: u64) -> Result<()> {
+        let kernel = self.get_from_outside("wait")?;
+        blocking::wait(&kernel.lifecycle, blocking::deadline(timeout_ns), || kernel.outcome()).unwrap_or_else(
+            || {
+                let what = "the wait for the end";
+                Err(Error::Timeout { what, name: Arc::clone(&kernel.id), timeout_ns })
+            },
+        )
+    }
+
+    /// `rk_destroy`.
+    pub fn destroy(self) -> Result<()> {
+        let kernel = self.get_from_outside("destroy")?;
+        let had_ended = kernel.has_ended();
+        let result = super::owner::terminate(&kernel, 0);
+        if !remove(&kernel) {
+            return Err(self.stale());
+        }
+        if had_ended { Ok(()) } else { result }
+    }
+
+    /// The id.
+    pub fn name(self) -> Result<Arc<str>> {
+        self.with(|kernel| Ok(Arc::clone(&kernel.id)))
+    }
+
+    /// The state.
+    pub fn state(self) -> Result<KernelState> {
+        self.with(|kernel| Ok(kernel.state()))
+    }
+
+    /// `rk_kernel_status`.
+    pub fn status(self) -> Result<RkKernelStatus> {
+        self.with(|kernel| Ok(kernel.status()))
+    }
+
+    /// `rk_kernel_metrics`.
+    pub fn metrics(self) -> Result<RkKernelMetrics> {
+        Ok(self.get()?.metrics())
+    }
+
+    /// `rk_connect`.
+    pub fn connect(self, to: Self) -> Result<u32> {
+        let (from, to) = (self.get()?, to.get()?);
+        if !Arc::ptr_eq(&from.core, &to.core) {
+            return Err(Error::Invalid { what: "a route cannot lead from one runtime into another" });
+        }
+        from.check_accepts()?;
+        to.check_accepts()?;
+        from.routes.add(to.handle).ok_or(Error::Limit { what: "routes of a kernel", limit: 1 << 29 })
+    }
+
+    /// `rk_disconnect`.
+    pub fn disconnect(self, route: u32) -> Result<()> {
+        self.with(|kernel| {
+            let removed = kernel.routes.remove(route);
+            let no_route = || Error::NoRoute { kernel: Arc::clone(&kernel.id), route };
+            if removed { Ok(()) } else { Err(no_route()) }
+        })
+    }
+
+    /// `rk_send`.
+    #[inline]
+    pub fn send(self, message: &Outgoing<'_>, timeout_ns: u64) -> Result<()> {
+        let sent = self.with(|kernel| {
+            let block = kernel.try_send(message, 0, None)?;
+            kernel.wake(block);
+            Ok(())
+        });
+        match sent {
+            Err(Error::Full { .. }) if timeout_ns != 0 => {
+                self.wait_for_space(timeout_ns, "rk_send", |kernel| {
+                    let block = kernel.try_send(message, 0, None)?;
+                    kernel.wake(block);
+                    Ok(())
+                })
+            }
+            sent => sent,
+        }
+    }
+
+    /// Tries again whenever there is room, until the time is over.
+    fn wait_for_space<R>(
+        self,
+        timeout_ns: u64,
+        verb: &'static str,
+        mut attempt: impl FnMut(&Arc<Kernel>) -> Result<R>,
+    ) -> Result<R> {
+        let kernel = self.get_from_outside(verb)?;
+        let deadline = blocking::deadline(timeout_ns);
+        blocking::wait(&kernel.space, deadline, || match attempt(&kernel) {
+            Err(Error::Full { .. }) => None,
+            result => Some(result),
+        })
+        .unwrap_or_else(|| {
+            Err(Error::Timeout { what: "the wait for room", name: Arc::clone(&kernel.id), timeout_ns })
+        })
+    }
+
+    /// `rk_send_batch`: how many were sent, and the failure if none.
+    pub fn send_batch<'a>(
+        self,
+        count: usize,
+        message: impl Fn(usize) -> Result<Outgoing<'a>>,
+        timeout_ns: u64,
+    ) -> (usize, Result<()>) {
+        if count == 0 {
+            return (0, self.with(|_| Ok(())));
+        }
+        let mut sent = 0;
+        let failure = loop {
+            if sent == count {
+                break Ok(());
+            }
+            match self.with(|kernel| send_run(kernel, sent, count, &message)) {
+                Ok(run) => sent += run,
+                Err(Error::Full { .. }) if sent == 0 && timeout_ns != 0 => {
+                    let result = message(0).and_then(|first| self.send(&first, timeout_ns));
+                    match result {
+                        Ok(()) => sent = 1,
+                        Err(error) => break Err(error),
+                    }
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        (sent, if sent > 0 { Ok(()) } else { failure })
+    }
+
+    /// `rk_reserve`.
+    pub fn reserve(self, block: u32, size: usize, timeout_ns: u64) -> Result<RkLoan> {
+        let loans = self.reserve_batch(block, size, 1, timeout_ns)?;
+        Ok(loans[0])
+    }
+
+    /// `rk_reserve_batch`.
+    pub fn reserve_batch(self, block: u32, size: usize, count: usize, timeout_ns: u64) -> Result<Vec<RkLoan>> {
+        let mut loans = Vec::new();
+        if count == 0 {
+            return self.with(|_| Ok(loans));
+        }
+        let first = self.with(|kernel| {
+            lease::reserve(kernel, block, size, count as u64, &mut |loan| loans.push(loan))
+        });
+        match first {
+            Err(Error::Full { .. }) if timeout_ns != 0 => {
+                self.wait_for_space(timeout_ns, "rk_reserve", |kernel| {
+                    lease::reserve(kernel, block, size, count as u64, &mut |loan| loans.push(loan))
+                })?;
+            }
+            first => first?,
+        }
+        Ok(loans)
+    }
+
+    /// `rk_receive`.
+    pub fn receive(self, timeout_ns: u64) -> Result<RkMessage> {
+        let mut message = None;
+        self.receive_batch(1, timeout_ns, |received| message = Some(received))?;
+        message.ok_or(Error::Internal { what: "a receive that succeeded gave no message" })
+    }
+
+    /// `rk_receive_batch`.
+    pub fn receive_batch(
+        self,
+        capacity: usize,
+        timeout_ns: u64,
+        mut take: impl FnMut(RkMessage),
+    ) -> Result<()> {
+        if capacity == 0 {
+            return self.with(|_| Ok(()));
+        }
+        let first = self.with(|kernel| try_receive(kernel, capacity, &mut take));
+        match first {
+            Ok(true) => return Ok(()),
+            Ok(false) if timeout_ns == 0 => {
+                let empty =
+                    |kernel: &Kernel| Error::Empty { what: "the output queue", name: Arc::clone(&kernel.id) };
+                return self.with(|kernel| Err(empty(kernel)));
+            }
+            Ok(false) => {}
+            Err(error) => return Err(error),
+        }
+        let kernel = self.get_from_outside("rk_receive")?;
+        let deadline = blocking::deadline(timeout_ns);
+        help_receiver(&kernel, timeout_ns);
+        blocking::wait(&kernel.readable, deadline, || match try_receive(&kernel, capacity, &mut take) {
+            Ok(false) => None,
+            Ok(true) => Some(Ok(())),
+            Err(error) => Some(Err(error)),
+        })
+        .unwrap_or_else(|| {
+            Err(Error::Timeout { what: "the wait for a message", name: Arc::clone(&kernel.id), timeout_ns })
+        })
+    }
+
+    /// `rk_call`.
+    pub fn call(self, request: &Outgoing<'_>, timeout_ns: u64) -> Result<RkMessage> {
+        let kernel = self.get_from_outside("rk_call")?;
+        let deadline = blocking::deadline(timeout_ns);
+        let limit = Error::Limit { what: "calls in progress", limit: 1 << 22 };
+        let mut call = calls::Call::begin().ok_or(limit)?;
+        let block = match kernel.try_send(request, call.token(), None) {
+            Err(Error::Full { .. }) if timeout_ns != 0 => {
+                self.wait_for_space(timeout_ns, "rk_call", |kernel| {
+                    kernel.try_send(request, call.token(), None)
+                })?
+            }
+            sent => sent?,
+        };
+        if !help(&kernel, block, timeout_ns, &|| call.is_done()) {
+            kernel.wake(block);
+        }
+        let in_time = await_reply(&call, deadline);
+        if !in_time && call.abandon() {
+            return Err(Error::Timeout { what: "the call", name: Arc::clone(&kernel.id), timeout_ns });
+        }
+        call.finish(|reply, lease| match reply.status {
+            _ if !in_time => {
+                let name = Arc::clone(&kernel.id);
+                (Err(Error::Timeout { what: "the call", name, timeout_ns }), false)
+            }
+            RK_OK => {
+                let payload = reply.payload.as_ptr();
+                (Ok(view(&reply.header, payload, reply.block, lease)), true)
+            }
+            status => (Err(call_error(&kernel, status, reply.payload.capacity())), false),
+        })
+    }
+}
+
+/// Waits for a reply; false when the time was over first.
+fn await_reply(call: &calls::Call, deadline: u64) -> bool {
+    if call.is_done() {
+        // A helper may have overrun the time.
+        return deadline == u64::MAX || deadline == 0 || monotonic_ns() <= deadline;
+    }
+    if deadline == 0 {
+        return false;
+    }
+    let mut look = || call.is_done().then_some(());
+    crate::ring::EventCount::poll(&mut look).is_some() || blocking::section(|| call.sleep(deadline))
+}
+
+/// What a call answers when its message was not handled.
+fn call_error(kernel: &Kernel, status: RkStatus, bytes: usize) -> Error {
+    let id = Arc::clone(&kernel.id);
+    match status {
+        RK_ERR_TERMINATED => Error::Terminated { kernel: id, state: "ended" },
+        RK_ERR_KERNEL_FAILED => Error::KernelFailed { kernel: id, status },
+        RK_ERR_SHUTDOWN => Error::Shutdown,
+        RK_ERR_OUT_OF_MEMORY => Error::OutOfMemory { what: "a reply", bytes },
+        RK_ERR_TIMEOUT => Error::Expired { kernel: id },
+        status => Error::Handler { kernel: id, status },
+    }
+}
+
+/// Sends messages that go to one block and fit, from `start` on; at least one, or why not.
+fn send_run<'a>(
+    kernel: &Kernel,
+    start: usize,
+    count: usize,
+    message: &impl Fn(usize) -> Result<Outgoing<'a>>,
+) -> Result<usize> {
+    let first = message(start)?;
+    kernel.check_accepts()?;
+    kernel.check_size(first.payload.len())?;
+    if first.block == RK_ANY_BLOCK && kernel.options.grid_size > 1 {
+        let block = kernel.try_send(&first, 0, None)?;
+        kernel.wake(block);
+        return Ok(1);
+    }
+    let (block, _) = kernel.targets(first.block)?;
+    let fits = |index: usize| {
+        message(index).is_ok_and(|next| next.block == first.block && kernel.check_size(next.payload.len()).is_ok())
+    };
+    let mut run = 1;
+    while run < BATCH_MAX && start + run < count && fits(start + run) {
+        run += 1;
+    }
+    let mut claim = match kernel.input(block)?.claim_batch(run as u64) {
+        Ok(claim) => claim,
+        Err(crate::ring::ClaimError::Full) => return Err(kernel.full_error()),
+        Err(crate::ring::ClaimError::Closed) => return Err(kernel.ended_error()),
+    };
+    let claimed = claim.remaining() as usize;
+    for index in start..start + claimed {
+        let next = message(index)?;
+        claim.publish(&kernel.input_header(&next, None), next.payload, 0, next.deadline_ns);
+    }
+    drop(claim);
+    Gate::work_was_made();
+    kernel.wake(block);
+    Ok(claimed)
+}
+
+/// Takes up to `capacity` messages; false: none is there, and some may come.
+fn try_receive(kernel: &Kernel, capacity: usize, take: &mut dyn FnMut(RkMessage)) -> Result<bool> {
+    // The state before the queue: what was emitted before the end is found after it was seen.
+    let state = kernel.state();
+    let mut taken = 0;
+    if let Some(ring) = kernel.output.get() {
+        let (index, base) = lease::entry_of(kernel, None)?;
+        while taken < capacity {
+            let Some(received) = ring.take() else { break };
+            lease::note_taken(ring, received.position);
+            if received.is_skipped() {
+                ring.release(received.position);
+                continue;
+            }
+            take(output_view(&received, index, base));
+            taken += 1;
+        }
+    }
+    match state {
+        _ if taken > 0 => Ok(true),
+        KernelState::Terminated | KernelState::Failed => Err(kernel.ended_error()),
+        _ => Ok(false),
+    }
+}
+
+/// Runs the next messages of the kernel that is waited for on this thread, if it is idle and that may be done;
+/// false when nothing was run.
+///
+/// With a limited time only if its handlers are known to be short: a helper cannot leave a handler.
+fn help(kernel: &Arc<Kernel>, index: u32, timeout_ns: u64, until: &dyn Fn() -> bool) -> bool {
+    let block = kernel.block(index);
+    let pace = block.pace_ns.load(Ordering::Relaxed);
+    let in_time = timeout_ns == u64::MAX || (pace != u64::MAX && pace.saturating_mul(4) < timeout_ns);
+    if !kernel.may_be_helped() || !in_time || context::depth() >= HELP_DEPTH_MAX {
+        return false;
+    }
+    if !(block.gate.enter_idle() || block.gate.enter_queued()) {
+        return false;
+    }
+    let start = if timeout_ns == u64::MAX { 0 } else { monotonic_ns() };
+    block::run(kernel, index, Some(until));
+    if start != 0 {
+        block.note_pace(monotonic_ns() - start);
+    }
+    true
+}
+
+/// As [`help`], for a receiver: any block with messages will do.
+fn help_receiver(kernel: &Arc<Kernel>, timeout_ns: u64) {
+    let until = || kernel.output.get().is_some_and(crate::ring::Ring::is_readable);
+    for index in 0..kernel.options.grid_size {
+        if until() {
+            break;
+        }
+        if block::has_work(kernel, index) {
+            help(kernel, index, timeout_ns, &until);
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! A kernel: its rings, its blocks, its state word. What senders and receivers do with it is here; what runs
+//! it is in `block.rs`, what commands it in `command.rs`.
+//!
+//! # The control word
+//! One atomic: the state (8 bits) and flags. It is written under `verbs` only, so verbs are serial; it is read
+//! without a lock by everybody. DISCARD: queued input becomes dead letters. HARD: kept output too, because a
+//! terminate ran out of time or the kernel failed. SHUTDOWN: the reason is the runtime's.
+//!
+//! # Rings come late
+//! An idle kernel has no rings. The first sender of a block makes its ring, under `verbs`, where `closed` tells
+//! it when it is too late: a ring made after the kernel was closed would take messages that nobody drains.
+//!
+//! # Who waits on what
+//! `space`: senders for room in an input ring; notified after each message that a block took. `readable`:
+//! receivers; notified after each emission and at the end. `lifecycle`: `rk_wait`, `rk_deactivate`; notified
+//! on every change of state and whenever a runner leaves a block. Blocks never wait: a block whose output has
+//! no room is *stalled* and is *poked* by whoever makes room (see `block.rs`).
+
+use std::task::Waker;
+
+use once_cell::race::OnceBox;
+
+use super::block::Block;
+use super::callback::{Code, UserPointer};
+use super::core::Core;
+use super::dead::Letter;
+use super::gate::Gate;
+use super::lifecycle::KernelState;
+use super::message::Outgoing;
+use super::options::{LaunchOptions, Mode};
+use super::program::Program;
+use super::route::Routes;
+use crate::clock::HybridClock;
+use crate::error::{Error, Result};
+use crate::layout::*;
+use crate::metrics::Sums;
+use crate::ring::{ClaimError, EventCount, Header, Ring};
+use crate::sync::{
+    Arc, AtomicBool, AtomicI32, AtomicU32, AtomicU64, Label, Mutex, Ordering, Weak, light_fence, lock,
+    unix_ns,
+};
+
+/// Low bits of the control word: the state.
+const STATE: u32 = 0xff;
+/// Queued input becomes dead letters.
+pub(crate) const DISCARD: u32 = 1 << 8;
+/// Kept output becomes dead letters too.
+pub(crate) const HARD: u32 = 1 << 9;
+/// The runtime is shutting down.
+pub(crate) const SHUTDOWN: u32 = 1 << 10;
+/// DISCARD was set because a drain ran out of time: what is discarded now makes it a timeout.
+pub(crate) const LATE: u32 = 1 << 11;
+
+/// What makes the blocks of a kernel run; a backend's.
+pub(crate) trait Driver: Send + Sync {
+    /// Makes sure that an idle block runs soon.
+    fn schedule(&self, kernel: &Kernel, block: u32);
+
+    /// Puts a block whose gate is QUEUED back into the queue.
+    fn requeue(&self, kernel: Arc<Kernel>, block: u32);
+}
+
+/// What a runner is to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    /// Nothing.
+    Rest,
+    /// Handle messages.
+    Run,
+    /// Handle what is queued, then end.
+    Drain,
+    /// Turn what is queued into dead letters, then end.
+    Discard,
+}
+
+/// Guarded by the verbs lock.
+#[derive(Debug, Default)]
+pub(crate) struct Verbs {
+    /// No rings are made any more.
+    pub(crate) closed: bool,
+}
+
+/// See the file's head.
+pub(crate) struct Kernel {
+    pub(crate) handle: u64,
+    pub(crate) id: Arc<str>,
+    pub(crate) sequence: u64,
+    pub(crate) core: Arc<Core>,
+    pub(crate) driver: Arc<dyn Driver>,
+    me: Weak<Kernel>,
+    pub(crate) options: LaunchOptions,
+    pub(crate) code: Code,
+    pub(crate) user_data: UserPointer,
+    pub(crate) program: Mutex<Option<Arc<Program>>>,
+    pub(crate) control: AtomicU32,
+    pub(crate) verbs: Mutex<Verbs>,
+    pub(crate) blocks: Box<[Block]>,
+    pub(crate) output: OnceBox<Ring>,
+    /// Index in the table of leases of the output ring, 0 = none.
+    pub(crate) output_lease: AtomicU32,
+    pub(crate) output_base: AtomicU64,
+    pub(crate) lifecycle: EventCount,
+    pub(crate) space: EventCount,
+    pub(crate) readable: EventCount,
+    /// Blocks that have not ended.
+    pub(crate) live_blocks: AtomicU32,
+    /// All blocks have ended and everybody may know.
+    pub(crate) ended: AtomicBool,
+    /// Blocks of this kernel that wait for room in its output ring.
+    pub(crate) stalled: AtomicU32,
+    /// Blocks of any kernel that wait for room in this kernel's input.
+    pub(crate) waiting: Mutex<Vec<(Weak<Kernel>, u32)>>,
+    pub(crate) waiting_count: AtomicU32,
+    next_block: AtomicU32,
+    pub(crate) routes: Routes,
+    pub(crate) clock: HybridClock,
+    pub(crate) launched_ns: u64,
+    pub(crate) ended_ns: AtomicU64,
+    pub(crate) last_error: AtomicI32,
+    pub(crate) dead: AtomicU64,
+    /// Messages that other kernels, or itself, sent to it.
+    pub(crate) from_kernels: AtomicU64,
+    /// Bytes of state of each block.
+    pub(crate) state_size: usize,
+    /// Messages that became dead letters because a terminate ran out of time.
+    pub(crate) discarded_late: AtomicU64,
+    pub(crate) destroyed: AtomicBool,
+    /// What was added to the runtime's sums when the kernel was forgotten.
+    pub(crate) folded: Mutex<Option<Sums>>,
+    pub(crate) enders: Mutex<Vec<Waker>>,
+}
+
+/// What a kernel is made of.
+pub(crate) struct Parts {
+    pub(crate) id: Arc<str>,
+    pub(crate) core: Arc<Core>,
+    pub(crate) driver: Arc<dyn Driver>,
+    pub(crate) options: LaunchOptions,
+    pub(crate) program: Arc<Program>,
+    pub(crate) blocks: Box<[Block]>,
+}
+
+impl Kernel {
+    pub(crate) fn new(handle: u64, parts: Parts) -> Arc<Self> {
+        let sequence = parts.core.next_sequence();
+        Arc::new_cyclic(|me| Self {
+            handle,
+            id: parts.id,
+            sequence,
+            core: parts.core,
+            driver: parts.driver,
+            me: Weak::clone(me),
+            code: parts.program.code,
+            user_data: parts.program.user_data.pointer,
+            control: AtomicU32::new(RK_STATE_CREATED),
+            verbs: Mutex::new(Verbs::default()),
+            live_blocks: AtomicU32::new(parts.options.grid_size),
+            options: parts.options,
+            blocks: parts.blocks,
+            output: OnceBox::new(),
+            output_lease: AtomicU32::new(0),
+            output_base: AtomicU64::new(0),
+            lifecycle: EventCount::new(),
+            space: EventCount::new(),
+            readable: EventCount::new(),
+            ended: AtomicBool::new(false),
+            stalled: AtomicU32::new(0),
+            waiting: Mutex::new(Vec::new()),
+            waiting_count: AtomicU32::new(0),
+            next_block: AtomicU32::new(0),
+            routes: Routes::new(),
+            clock: HybridClock::new(Core::next_node()),
+            launched_ns: crate::sync::monotonic_ns(),
+            ended_ns: AtomicU64::new(0),
+            last_error: AtomicI32::new(RK_OK),
+            dead: AtomicU64::new(0),
+            from_kernels: AtomicU64::new(0),
+            state_size: parts.program.state_size,
+            discarded_late: AtomicU64::new(0),
+            destroyed: AtomicBool::new(false),
+            folded: Mutex::new(None),
+            enders: Mutex::new(Vec::new()),
+            program: Mutex::new(Some(parts.program)),
+        })
+    }
+
+    /// A share of this kernel; `None` while it is being freed.
+    pub(crate) fn share(&self) -> Option<Arc<Self>> {
+        self.me.upgrade()
+    }
+
+    pub(crate) fn control(&self) -> u32 {
+        self.control.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn state(&self) -> KernelState {
+        KernelState::from_code(self.control() & STATE)
+    }
+
+    /// What a control word means to a runner.
+    pub(crate) fn phase(control: u32) -> Phase {
+        match KernelState::from_code(control & STATE) {
+            KernelState::Active => Phase::Run,
+            KernelState::Terminating if control & DISCARD != 0 => Phase::Discard,
+            KernelState::Terminating => Phase::Drain,
+            KernelState::Failed => Phase::Discard,
+            _ => Phase::Rest,
+        }
+    }
+
+    pub(crate) fn block(&self, index: u32) -> &Block {
+        &self.blocks[index as usize]
+    }
+
+    /// Whether waiting callers may run its handlers.
+    pub(crate) fn may_be_helped(&self) -> bool {
+        self.options.mode == Mode::EventDriven && !self.options.has(RK_LAUNCH_NO_HELP)
+    }
+
+    /// Why a kernel in its present state takes part in nothing.
+    pub(crate) fn ended_error(&self) -> Error {
+        match self.state() {
+            KernelState::Failed => Error::KernelFailed {
+                kernel: Arc::clone(&self.id),
+                status: self.last_error.load(Ordering::Relaxed),
+            },
+            state => Error::Terminated { kernel: Arc::clone(&self.id), state: state.name() },
+        }
+    }
+
+    pub(crate) fn full_error(&self) -> Error {
+        let capacity = u64::from(self.options.input_capacity);
+        Error::Full { queue: "the input queue", kernel: Arc::clone(&self.id), capacity }
+    }
+
+    pub(crate) fn check_accepts(&self) -> Result<()> {
+        if self.state().accepts() { Ok(()) } else { Err(self.ended_error()) }
+    }
+
+    pub(crate) fn check_size(&self, size: usize) -> Result<()> {
+        let limit = self.options.payload_max as usize;
+        if size > limit { Err(Error::TooLarge { kernel: Arc::clone(&self.id), size, limit }) } else { Ok(()) }
+    }
+
+    /// The block to try first, and how many.
+    pub(crate) fn targets(&self, block: u32) -> Result<(u32, u32)> {
+        let grid = self.options.grid_size;
+        match block {
+            RK_ANY_BLOCK if grid == 1 => Ok((0, 1)),
+            RK_ANY_BLOCK => Ok((self.next_block.fetch_add(1, Ordering::Relaxed) % grid, grid)),
+            block if block < grid => Ok((block, 1)),
+            block => {
+                let rule = "the kernel has no such block";
+                Err(Error::OutOfRange { argument: "block", value: i128::from(block), rule })
+            }
+        }
+    }
+
+    /// The input ring of a block, made if need be.
+    #[inline]
+    pub(crate) fn input(&self, block: u32) -> Result<&Ring> {
+        match self.block(block).input.get() {
+            Some(ring) => Ok(ring),
+            None => self.make_input(block),
+        }
+    }
+
+    #[cold]
+    fn make_input(&self, block: u32) -> Result<&Ring> {
+        let verbs = lock(&self.verbs);
+        if verbs.closed {
+            return Err(self.ended_error());
+        }
+        let capacity = self.options.input_capacity;
+        self.block(block).input.get_or_try_init(|| self.make_ring(capacity, "an input queue"))
+    }
+
+    /// The output ring, made if need be.
+    pub(crate) fn output(&self) -> Result<&Ring> {
+        let capacity = self.options.output_capacity;
+        self.output.get_or_try_init(|| self.make_ring(capacity, "the output queue"))
+    }
+
+    fn make_ring(&self, capacity: u32, what: &'static str) -> Result<Box<Ring>> {
+        let payload = self.options.payload_max as usize;
+        let bytes = (payload + SLOT_HEADER_SIZE).saturating_mul(capacity as usize);
+        Ring::new(capacity, payload).map(Box::new).ok_or(Error::OutOfMemory { what, bytes })
+    }
+
+    /// The header of a message from the host or another kernel.
+    pub(crate) fn input_header(&self, message: &Outgoing<'_>, source: Option<&Kernel>) -> Header {
+        Header {
+            correlation: message.correlation,
+            source: source.map_or(0, |kernel| kernel.handle),
+            payload_size: message.payload.len() as u32,
+            tag: message.tag,
+            timestamp: match (self.options.has(RK_LAUNCH_TIMESTAMPS), source) {
+                (false, _) => RkTimestamp::default(),
+                (true, None) => self.core.host_clock.tick(unix_ns()),
+                (true, Some(kernel)) => kernel.clock.tick(unix_ns()),
+            },
+        }
+    }
+
+    /// Puts a message into the queue of a block, if there is room; the caller then wakes that block, or runs it.
+    #[inline]
+    pub(crate) fn try_send(&self, message: &Outgoing<'_>, token: u64, source: Option<&Kernel>) -> Result<u32> {
+        self.check_accepts()?;
+        self.check_size(message.payload.len())?;
+        let (first, tries) = self.targets(message.block)?;
+        for offset in 0..tries {
+            let block = (first + offset) % self.options.grid_size;
+            let ring = self.input(block)?;
+            match ring.claim() {
+                Ok(mut claim) => {
+                    if source.is_some() {
+                        ring.count_foreign(1);
+                        self.from_kernels.fetch_add(1, Ordering::Relaxed);
+                    }
+                    let header = self.input_header(message, source);
+                    claim.publish(&header, message.payload, token, message.deadline_ns);
+                    Gate::work_was_made();
+                    return Ok(block);
+                }
+                Err(ClaimError::Full) => {}
+                Err(ClaimError::Closed) => return Err(self.ended_error()),
+            }
+        }
+        Err(self.full_error())
+    }
+
+    /// Makes a block run if it rests; after [`Gate::work_was_made`].
+    #[inline]
+    pub(crate) fn wake(&self, block: u32) {
+        if Self::phase(self.control()) != Phase::Rest && self.block(block).gate.is_idle() {
+            self.driver.schedule(self, block);
+        }
+    }
+
+    /// Tells a stalled block that there may be room. Works in every state: kept output may leave a paused
+    /// kernel.
+    pub(crate) fn poke(&self, block: u32) {
+        self.block(block).poked.store(true, Ordering::SeqCst);
+        Gate::work_was_made();
+        if self.block(block).gate.is_idle() {
+            self.driver.schedule(self, block);
+        }
+    }
+
+    /// After a slot of the output ring was released.
+    #[inline]
+    pub(crate) fn output_was_released(&self) {
+        light_fence(Label::E1);
+        if self.stalled.load(Ordering::Relaxed) != 0 {
+            self.poke_stalled();
+        }
+    }
+
+    #[cold]
+    fn poke_stalled(&self) {
+        for index in 0..self.options.grid_size {
+            if self.block(index).stalled.load(Ordering::SeqCst) {
+                self.poke(index);
+            }
+        }
+    }
+
+    /// After a slot of an input ring was released.
+    #[inline]
+    pub(crate) fn input_was_released(&self) {
+        self.space.notify_all();
+        if self.waiting_count.load(Ordering::Relaxed) != 0 {
+            self.poke_waiting();
+        }
+    }
+
+    #[cold]
+    pub(crate) fn poke_waiting(&self) {
+        let waiting = {
+            let mut waiting = lock(&self.waiting);
+            self.waiting_count.store(0, Ordering::Relaxed);
+            std::mem::take(&mut *waiting)
+        };
+        for (kernel, block) in waiting {
+            if let Some(kernel) = kernel.upgrade() {
+                kernel.poke(block);
+            }
+        }
+    }
+
+    /// Counts and keeps what could not be handled.
+    pub(crate) fn dead_letter(&self, letter: Letter, payload: &[u8], token: u64) {
+        self.dead.fetch_add(1, Ordering::Relaxed);
+        self.core.dead_letter(letter, payload, token);
+    }
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        // What was counted after the kernel was forgotten: by a handler that outlived its destroy.
+        let folded = lock(&self.folded).take();
+        if let Some(folded) = folded {
+            let late = self.sums().since(&folded);
+            self.core.add_past(&late);
+        }
+    }
+}
