@@ -58,10 +58,6 @@ pub(crate) enum Label {
     E1 = 18,
     /// Event count: the fence between becoming a waiter and looking again (heavy, pairs with E1).
     E2 = 19,
-    /// Loan: the payload is complete before the token says so (Release, pairs with L2).
-    L1 = 20,
-    /// Loan: who settles a loan sees what its owner did (Acquire, pairs with L1).
-    L2 = 21,
     /// Gate: the fence between entering and reading the state (SeqCst, pairs with G6).
     G5 = 22,
     /// Gate: the fence between changing the state and looking who runs (SeqCst, pairs with G5).

@@ -56,10 +56,12 @@
 //! No operation waits for another thread, but a sender that is stopped between claim and publish holds up the
 //! receiver at that slot; an open loan is exactly that. Loans are counted and their age is a metric.
 
+#[cfg_attr(rk_loom, path = "../../tests/loom/src/memory.rs")]
 mod memory;
 mod receiver;
 mod sender;
-#[cfg(test)]
+#[cfg(all(test, not(rk_loom)))]
+#[allow(unsafe_code)]
 mod tests;
 mod wait;
 

@@ -2,12 +2,12 @@
 //!
 //! The only file that knows tokio. Control verbs are futures. A verb that can end at once does so where it was
 //! called; one that has to wait (a drain, a shutdown) runs on the control thread, and its caller sleeps on a
-//! completion of our own until it is done: tokio's `block_on` is called on the control thread only, so
-//! callers may be workers, handlers or threads at their end without a panic in tokio.
+//! channel until it is done: tokio's `block_on` is called on the control thread only, so callers may be
+//! workers, handlers or threads at their end without a panic in tokio.
 //!
 //! # Shutdown of the executor
 //! `stop` wakes the thread and joins it. Verbs still running are dropped with the runtime, and a dropped
-//! verb completes with nothing, which its caller gets as an internal error: every caller is woken.
+//! verb drops its end of the channel, which its caller gets as an internal error: every caller is woken.
 
 use std::io;
 use std::task::{Context, Poll, Waker};
@@ -19,7 +19,6 @@ use super::{BoxFuture, RingKernelRuntime, blocking};
 use crate::error::{Error, Result};
 use crate::limits::TERMINATE_GRACE_NS;
 use crate::process;
-use crate::ring::EventCount;
 use crate::sync::{Arc, Mutex, lock};
 
 /// See the file's head.
@@ -27,29 +26,6 @@ pub(crate) struct Control {
     tokio: tokio::runtime::Handle,
     stop: Arc<tokio::sync::Notify>,
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// Where a caller waits for its verb.
-struct Completion<T> {
-    /// `Some(None)`: the verb was dropped.
-    value: Mutex<Option<Option<T>>>,
-    done: EventCount,
-}
-
-/// The verb's end of it; completes with nothing if it is dropped.
-struct Completer<T>(Arc<Completion<T>>);
-
-impl<T> Completer<T> {
-    fn complete(&self, value: Option<T>) {
-        lock(&self.0.value).get_or_insert(value);
-        self.0.done.notify_all();
-    }
-}
-
-impl<T> Drop for Completer<T> {
-    fn drop(&mut self) {
-        self.complete(None);
-    }
 }
 
 impl Control {
@@ -73,14 +49,13 @@ impl Control {
 
     /// Runs a verb on the control thread and waits for it.
     fn submit<T: Send + 'static>(&self, verb: BoxFuture<'static, Result<T>>) -> Result<T> {
-        let completion = Arc::new(Completion { value: Mutex::new(None), done: EventCount::new() });
-        let completer = Completer(Arc::clone(&completion));
+        let (completer, completion) = crossbeam_channel::bounded(1);
         self.tokio.spawn(async move {
-            let value = verb.await;
-            completer.complete(Some(value));
+            // The caller waits without a limit, so the other end is there.
+            let _ = completer.send(verb.await);
         });
-        let taken = blocking::wait(&completion.done, u64::MAX, || lock(&completion.value).take()).flatten();
-        taken.unwrap_or(Err(Error::Internal { what: "a control verb was dropped before it was done" }))
+        let dropped = |_| Err(Error::Internal { what: "a control verb was dropped before it was done" });
+        blocking::section(|| completion.recv()).unwrap_or_else(dropped)
     }
 
     /// Waits for the end of a kernel that is terminating; past the timeout what is queued becomes dead letters.

@@ -9,8 +9,8 @@
 //! # Loans
 //! Reserving claims a slot and writes the lease into its token; whoever wins the compare-and-swap of that token
 //! settles the loan, exactly once: commit and abort (→ 0) publish the slot, the end of the kernel (→ revoked)
-//! steps past it. Who finds its token revoked is told and sets it to 0. What the owner of a loan did before
-//! is released by its swap (L1) and acquired by who settles after it (L2).
+//! steps past it. Who finds its token revoked is told and sets it to 0. Winning is all the token is for: the
+//! payload is handed over by the publication (W3), and a revoked slot's payload is read by nobody.
 //!
 //! # Memory that outlives its kernel
 //! The table owns a share of the kernel for each ring with leases. Destroying a kernel takes the shares out
@@ -31,7 +31,7 @@ use crate::limits::{LEASE_INDEX_BITS, LEASE_POSITION_BITS};
 use crate::ring::{Header, Ring};
 use crate::sync::{
     Arc, AtomicU32, AtomicU64, Label, Mutex, Ordering, heavy_fence, light_fence, lock,
-    monotonic_coarse_ns, order,
+    monotonic_coarse_ns,
 };
 
 /// What a lease is of.
@@ -210,8 +210,7 @@ enum Settled {
 fn settle(entry: &Entry, lease: Lease, position: u64) -> Option<Settled> {
     let token = entry.ring().token(position);
     let expected = lease.encode();
-    let win = order(Label::L1, Ordering::AcqRel);
-    if token.compare_exchange(expected, 0, win, Ordering::Relaxed).is_ok() {
+    if token.compare_exchange(expected, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
         return Some(Settled::Won);
     }
     let revoked = Lease { kind: Kind::DeadLetter, ..lease }.encode();
@@ -331,7 +330,7 @@ fn loan_at_head(kernel: &Kernel, block: u32, ring: &Ring) -> Option<(u64, u64)> 
     let lease = Lease::at(Kind::Loan, index, base, head).encode();
     let is_open = index != 0
         && ring.is_claimed(head)
-        && ring.token(head).load(order(Label::L2, Ordering::Acquire)) == lease;
+        && ring.token(head).load(Ordering::Acquire) == lease;
     is_open.then_some((head, lease))
 }
 

@@ -1,0 +1,219 @@
+//! Stress of the real ring: nothing lost, nothing doubled, each sender's messages in its order.
+
+use std::collections::HashMap;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use super::{ClaimError, Header, Ring};
+
+const SENDERS: u64 = 4;
+const EACH: u64 = 30_000;
+
+fn header(sender: u64, number: u64) -> Header {
+    Header { correlation: number, source: sender, payload_size: 16, ..Header::default() }
+}
+
+fn payload(sender: u64, number: u64) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&sender.to_le_bytes());
+    bytes[8..].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+    bytes
+}
+
+fn bytes_of(received: &super::Received) -> &[u8] {
+    // SAFETY: the test holds the message: it was peeked or taken and not released.
+    unsafe { std::slice::from_raw_parts(received.payload, received.header.payload_size as usize) }
+}
+
+fn send_all(ring: &Ring, sender: u64, batches: bool) {
+    let mut number = 0;
+    while number < EACH {
+        let claim = match batches {
+            true => ring.claim_batch((EACH - number).min(1 + number % 7)),
+            false => ring.claim(),
+        };
+        match claim {
+            Ok(mut claim) => {
+                while claim.remaining() > 0 {
+                    claim.publish(&header(sender, number), &payload(sender, number), 0, 0);
+                    number += 1;
+                }
+            }
+            Err(ClaimError::Full) => thread::yield_now(),
+            Err(ClaimError::Closed) => panic!("nobody closes this ring"),
+        }
+    }
+}
+
+#[test]
+fn lesson_02_one_receiver_in_place_loses_and_doubles_nothing() {
+    for (capacity, batches) in [(2, false), (2, true), (64, false), (64, true)] {
+        let ring = Ring::new(capacity, 64).expect("memory");
+        let mut next = HashMap::new();
+        thread::scope(|scope| {
+            for sender in 1..=SENDERS {
+                let ring = &ring;
+                scope.spawn(move || send_all(ring, sender, batches));
+            }
+            let mut left = SENDERS * EACH;
+            while left > 0 {
+                // SAFETY: this thread is the only receiver.
+                let Some(received) = (unsafe { ring.peek() }) else {
+                    thread::yield_now();
+                    continue;
+                };
+                let (sender, number) = (received.header.source, received.header.correlation);
+                assert_eq!(bytes_of(&received), payload(sender, number));
+                let expected = next.entry(sender).or_insert(0);
+                assert_eq!(number, *expected, "sender {sender} out of order");
+                *expected += 1;
+                left -= 1;
+                // SAFETY: as above, and a message was peeked.
+                unsafe { ring.advance() };
+            }
+        });
+        assert!(next.values().all(|count| *count == EACH));
+        assert_eq!((ring.tail(), ring.head(), ring.depth()), (SENDERS * EACH, SENDERS * EACH, 0));
+    }
+}
+
+#[test]
+fn lesson_02_many_receivers_that_release_in_any_order_lose_and_double_nothing() {
+    for capacity in [2, 16] {
+        let ring = Ring::new(capacity, 64).expect("memory");
+        let seen: Vec<AtomicU64> = (0..SENDERS * EACH).map(|_| AtomicU64::new(0)).collect();
+        let (taken, start) = (AtomicU64::new(0), Barrier::new(3));
+        thread::scope(|scope| {
+            for sender in 1..=SENDERS {
+                let ring = &ring;
+                scope.spawn(move || send_all(ring, sender, false));
+            }
+            for _ in 0..3 {
+                let (ring, seen, taken, start) = (&ring, &seen, &taken, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    let mut last: HashMap<u64, u64> = HashMap::new();
+                    let mut held: Option<super::Received> = None;
+                    while taken.load(Ordering::Relaxed) < SENDERS * EACH {
+                        let Some(received) = ring.take() else {
+                            if let Some(held) = held.take() {
+                                assert!(ring.release(held.position));
+                            }
+                            thread::yield_now();
+                            continue;
+                        };
+                        taken.fetch_add(1, Ordering::Relaxed);
+                        let (sender, number) = (received.header.source, received.header.correlation);
+                        assert_eq!(bytes_of(&received), payload(sender, number));
+                        let index = (sender - 1) * EACH + number;
+                        assert_eq!(seen[index as usize].fetch_add(1, Ordering::Relaxed), 0, "doubled");
+                        // Of one sender, each receiver sees increasing numbers.
+                        let before = last.insert(sender, number + 1).unwrap_or(0);
+                        assert!(number + 1 > before);
+                        // Hold one back now and then: released after its successor.
+                        match held.take() {
+                            None if number % 3 == 0 => held = Some(received),
+                            other => {
+                                assert!(ring.release(received.position));
+                                assert!(!ring.release(received.position), "released twice");
+                                if let Some(other) = other {
+                                    assert!(ring.release(other.position));
+                                }
+                            }
+                        }
+                    }
+                    if let Some(held) = held.take() {
+                        assert!(ring.release(held.position));
+                    }
+                });
+            }
+        });
+        assert!(seen.iter().all(|count| count.load(Ordering::Relaxed) == 1), "lost");
+    }
+}
+
+#[test]
+fn what_was_claimed_before_the_close_is_received_and_nothing_after() {
+    for _ in 0..200 {
+        let ring = Ring::new(8, 64).expect("memory");
+        let accepted = AtomicU64::new(0);
+        let go = AtomicBool::new(false);
+        let received = thread::scope(|scope| {
+            for sender in 1..=2 {
+                let (ring, accepted, go) = (&ring, &accepted, &go);
+                scope.spawn(move || {
+                    while !go.load(Ordering::Acquire) {}
+                    for number in 0.. {
+                        match ring.claim() {
+                            Ok(mut claim) => {
+                                claim.publish(&header(sender, number), &payload(sender, number), 0, 0);
+                                accepted.fetch_add(1, Ordering::Relaxed);
+                            }
+                            Err(ClaimError::Full) => thread::yield_now(),
+                            Err(ClaimError::Closed) => break,
+                        }
+                    }
+                });
+            }
+            go.store(true, Ordering::Release);
+            let mut received = 0;
+            while !ring.is_drained() {
+                // SAFETY: this thread is the only receiver.
+                if unsafe { ring.peek() }.is_some() {
+                    // SAFETY: as above.
+                    unsafe { ring.advance() };
+                    received += 1;
+                }
+                if received == 20 {
+                    ring.close();
+                }
+            }
+            received
+        });
+        assert_eq!(received, accepted.load(Ordering::Relaxed));
+        assert_eq!(ring.claim().err(), Some(ClaimError::Closed));
+        assert_eq!(ring.claim_batch(1).err(), Some(ClaimError::Closed));
+    }
+}
+
+#[test]
+fn lesson_08_full_is_said_at_once_and_eats_nothing() {
+    let ring = Ring::new(2, 64).expect("memory");
+    for number in 0..2 {
+        ring.claim().expect("room").publish(&header(1, number), &[], 0, 0);
+    }
+    assert_eq!(ring.claim().err(), Some(ClaimError::Full));
+    assert_eq!(ring.claim_batch(5).err(), Some(ClaimError::Full));
+    let first = ring.take().expect("a message");
+    assert_eq!(first.header.correlation, 0);
+    // Taken is not released: its slot is still in use.
+    assert_eq!(ring.claim().err(), Some(ClaimError::Full));
+    assert!(ring.release(first.position));
+    assert!(!ring.release(first.position));
+    assert!(!ring.release(first.position + 1), "not taken yet");
+    ring.claim().expect("room").publish(&header(1, 2), &[], 0, 0);
+    let left: Vec<u64> = std::iter::from_fn(|| ring.take()).map(|r| r.header.correlation).collect();
+    assert_eq!(left, [1, 2]);
+}
+
+#[test]
+fn a_claim_that_is_dropped_is_skipped_and_wedges_nothing() {
+    let ring = Ring::new(4, 64).expect("memory");
+    drop(ring.claim_batch(2).expect("room"));
+    ring.claim().expect("room").publish(&header(1, 7), &[], 0, 0);
+    let skipped: Vec<bool> = std::iter::from_fn(|| ring.take()).map(|r| r.is_skipped()).collect();
+    assert_eq!(skipped, [true, true, false]);
+}
+
+#[test]
+fn lesson_19_memory_of_a_large_ring_is_not_touched_before_it_is_used() {
+    let resident = || {
+        let text = std::fs::read_to_string("/proc/self/statm").expect("procfs");
+        text.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("a number")
+    };
+    let before = resident();
+    let ring = Ring::new(1 << 20, 192).expect("memory");
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 4096, "{grown} pages for {} bytes", ring.bytes());
+}
