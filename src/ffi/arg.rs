@@ -65,14 +65,6 @@ unsafe fn versioned_raw<T: Copy>(pointer: *const T, name: &'static str) -> Resul
         return Err(Error::StructSize { name, given: size, rule: "no struct is larger than 4096" });
     }
     check(pointer, name)?;
-    if size > known {
-        // SAFETY: the caller says that `size` bytes are there.
-        let tail = unsafe { std::slice::from_raw_parts(pointer.cast::<u8>().add(known), size - known) };
-        if tail.iter().any(|byte| *byte != 0) {
-            let rule = "the part that this version does not know must be zero";
-            return Err(Error::StructSize { name, given: size, rule });
-        }
-    }
     // SAFETY: the caller of this function promises that zero bytes are a T.
     let mut value: T = unsafe { std::mem::zeroed() };
     // SAFETY: min(size, known) bytes are readable and fit `value`.
@@ -84,6 +76,20 @@ unsafe fn versioned_raw<T: Copy>(pointer: *const T, name: &'static str) -> Resul
         );
     }
     Ok((value, size))
+}
+
+/// Whether the part of a struct that this version does not know is zero.
+fn check_tail<T: Versioned>(pointer: *const T, size: usize) -> Result<()> {
+    let known = size_of::<T>();
+    if size > known {
+        // SAFETY: checked by `versioned_raw`; the caller says that `size` bytes are there.
+        let tail = unsafe { std::slice::from_raw_parts(pointer.cast::<u8>().add(known), size - known) };
+        if tail.iter().any(|byte| *byte != 0) {
+            let rule = "the part that this version does not know must be zero";
+            return Err(Error::StructSize { name: T::NAME, given: size, rule });
+        }
+    }
+    Ok(())
 }
 
 /// Structs that begin with `struct_size`.
@@ -118,8 +124,17 @@ versioned! {
 
 /// A required versioned struct that is read.
 pub(super) fn versioned<T: Versioned>(pointer: *const T) -> Result<T> {
+    let (value, tail) = versioned_with_tail(pointer)?;
+    tail?;
+    Ok(value)
+}
+
+/// As [`versioned`], but a tail that is not zero is told beside the value, for who must act on the known part
+/// all the same.
+pub(super) fn versioned_with_tail<T: Versioned>(pointer: *const T) -> Result<(T, Result<()>)> {
     // SAFETY: the bound says what is asked for.
-    unsafe { versioned_raw(pointer, T::NAME) }.map(|(value, _)| value)
+    let (value, size) = unsafe { versioned_raw(pointer, T::NAME) }?;
+    Ok((value, check_tail(pointer, size)))
 }
 
 /// All zero but the size: what the `_init` functions return.
@@ -157,6 +172,7 @@ impl<T: Versioned> VersionedOut<T> {
 pub(super) fn versioned_out<T: Versioned>(pointer: *mut T) -> Result<VersionedOut<T>> {
     // SAFETY: the bound says what is asked for.
     let (_, size) = unsafe { versioned_raw(pointer.cast_const(), T::NAME) }?;
+    check_tail(pointer.cast_const(), size)?;
     Ok(VersionedOut { pointer, size })
 }
 

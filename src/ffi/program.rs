@@ -23,8 +23,9 @@ pub extern "C" fn rk_program_init() -> RkProgram {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rk_program_register(runtime: *mut RkRuntime, program: *const RkProgram) -> RkStatus {
     guard::status(|| {
-        let program = arg::versioned(program)?;
+        let (program, tail) = arg::versioned_with_tail(program)?;
         let user_data = UserData::new(program.user_data, program.drop_user_data);
+        tail?;
         let runtime = find(runtime)?;
         let name = arg::name(program.name, "program.name")?;
         let code = arg::bytes(program.cuda_code, program.cuda_code_size, "program.cuda_code")?;

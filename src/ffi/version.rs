@@ -85,8 +85,8 @@ pub extern "C" fn rk_last_backend_code() -> i32 {
 /// Sets who receives the library's log; silent until then.
 ///
 /// `fn` NULL removes it; once that returned, the old one is not called any more. `level` is the chattiest
-/// `RK_LOG_*` wanted. The callback may be called on any thread and must not call back into the library.
-/// Any thread; not from a handler (`RK_ERR_WOULD_DEADLOCK`) and not from the logger itself.
+/// `RK_LOG_*` wanted. The callback may be called on any thread; from inside it rk_set_logger answers
+/// RK_ERR_WOULD_DEADLOCK. Any thread.
 ///
 /// # Safety
 /// `fn` and what `user_data` points to stay valid until the logger is replaced.
