@@ -5,9 +5,9 @@ mod cpu;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::runtime::{Backend, Opened};
 use crate::runtime::core::Core;
 use crate::runtime::log;
+use crate::runtime::{Backend, Opened};
 
 /// Opens the backend that the options ask for.
 pub(crate) fn open(core: &Arc<Core>) -> Result<Opened> {

@@ -233,7 +233,10 @@ pub(super) fn message<'a>(pointer: *const RkMessage, argument: &'static str) -> 
 
 /// The parts of a message that a sender says.
 pub(super) fn outgoing<'a>(message: &RkMessage) -> Result<Outgoing<'a>> {
-    Ok(Outgoing { payload: bytes(message.payload, message.payload_size, "message.payload")?, ..header(message) })
+    Ok(Outgoing {
+        payload: bytes(message.payload, message.payload_size, "message.payload")?,
+        ..header(message)
+    })
 }
 
 /// The parts of a message header, without its payload.

@@ -5,9 +5,7 @@ use std::ffi::c_char;
 use super::runtime::find;
 use super::{arg, guard};
 use crate::error::{Error, Result};
-use crate::layout::{
-    RkKernel, RkKernelStatus, RkLaunchOptions, RkOp, RkRuntime, RkStatus,
-};
+use crate::layout::{RkKernel, RkKernelStatus, RkLaunchOptions, RkOp, RkRuntime, RkStatus};
 use crate::runtime::{KernelHandle, LaunchOptions};
 
 /// Why the functions that complete through `rk_poll` do not work.
@@ -108,7 +106,11 @@ pub unsafe extern "C" fn rk_list(
         }
         count.write(kernels.len());
         if kernels.len() > capacity {
-            return Err(Error::BufferTooSmall { what: "the list of kernels", needed: kernels.len(), capacity });
+            return Err(Error::BufferTooSmall {
+                what: "the list of kernels",
+                needed: kernels.len(),
+                capacity,
+            });
         }
         Ok(())
     })
@@ -266,4 +268,3 @@ pub unsafe extern "C" fn rk_restore(
 ) -> RkStatus {
     guard::status(|| no_checkpoint("rk_restore"))
 }
-

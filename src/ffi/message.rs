@@ -41,9 +41,11 @@ pub unsafe extern "C" fn rk_send_batch(
     guard::status(|| {
         let sent = arg::out(sent, "sent")?;
         let (done, result) = match arg::array(messages, count, "messages") {
-            Ok(messages) => {
-                KernelHandle::from(kernel).send_batch(messages.len(), |i| arg::outgoing(&messages[i]), timeout_ns)
-            }
+            Ok(messages) => KernelHandle::from(kernel).send_batch(
+                messages.len(),
+                |i| arg::outgoing(&messages[i]),
+                timeout_ns,
+            ),
             Err(error) => (0, Err(error)),
         };
         sent.write(done);
@@ -85,11 +87,8 @@ pub unsafe extern "C" fn rk_reserve(
 pub unsafe extern "C" fn rk_commit(loan: *mut RkLoan, header: *const RkMessage, used: usize) -> RkStatus {
     guard::status(|| {
         let value = arg::read(loan, "loan")?;
-        let header = if header.is_null() {
-            arg::header(&EMPTY)
-        } else {
-            arg::header(&arg::read(header, "header")?)
-        };
+        let header =
+            if header.is_null() { arg::header(&EMPTY) } else { arg::header(&arg::read(header, "header")?) };
         settle(loan, lease::commit(&value, &header, used))
     })
 }
@@ -172,8 +171,7 @@ pub unsafe extern "C" fn rk_commit_batch(
 ) -> RkStatus {
     guard::status(|| {
         let values = arg::array(loans.cast_const(), count, "loans")?.to_vec();
-        let headers =
-            if headers.is_null() { None } else { Some(arg::array(headers, count, "headers")?) };
+        let headers = if headers.is_null() { None } else { Some(arg::array(headers, count, "headers")?) };
         let mut first = Ok(());
         for (index, loan) in values.iter().enumerate() {
             let header = arg::header(headers.map_or(&EMPTY, |headers| &headers[index]));

@@ -71,7 +71,7 @@ use crate::sync::{AtomicU64, Label, Ordering, order};
 
 pub(crate) use memory::{Header, Memory};
 pub(crate) use receiver::Received;
-pub(crate) use sender::{ClaimError};
+pub(crate) use sender::ClaimError;
 pub(crate) use wait::EventCount;
 
 /// Bit of `tail` that closes the ring.

@@ -74,11 +74,7 @@ impl EventCount {
 
     /// Sleeps until `look` finds something; `None` once `deadline_ns` (monotonic, u64::MAX = never) has
     /// passed and a last look found nothing.
-    pub(crate) fn sleep_until<T>(
-        &self,
-        deadline_ns: u64,
-        look: &mut impl FnMut() -> Option<T>,
-    ) -> Option<T> {
+    pub(crate) fn sleep_until<T>(&self, deadline_ns: u64, look: &mut impl FnMut() -> Option<T>) -> Option<T> {
         self.waiters.fetch_add(1, Ordering::Relaxed);
         heavy_fence(Label::E2);
         let found = loop {

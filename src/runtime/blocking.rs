@@ -47,7 +47,11 @@ pub(crate) fn section<R>(sleep: impl FnOnce() -> R) -> R {
 }
 
 /// Waits until `look` finds something or the deadline has passed; a deadline of 0 looks once.
-pub(crate) fn wait<T>(events: &EventCount, deadline_ns: u64, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+pub(crate) fn wait<T>(
+    events: &EventCount,
+    deadline_ns: u64,
+    mut look: impl FnMut() -> Option<T>,
+) -> Option<T> {
     if deadline_ns == 0 {
         return look();
     }

@@ -32,8 +32,7 @@ pub(crate) struct Reply {
 
 type Place = CallPlace<Reply>;
 
-static PLACES: [AtomicPtr<[Place; CHUNK]>; CHUNKS] =
-    [const { AtomicPtr::new(std::ptr::null_mut()) }; CHUNKS];
+static PLACES: [AtomicPtr<[Place; CHUNK]>; CHUNKS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; CHUNKS];
 static FREE: Mutex<FreePlaces> = Mutex::new(FreePlaces { indices: Vec::new(), fresh: 0 });
 
 struct FreePlaces {

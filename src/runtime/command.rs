@@ -19,9 +19,7 @@ use super::lifecycle::{KernelState, Step, Verb, step};
 use super::{blocking, log};
 use crate::error::{Error, Result};
 use crate::layout::{RK_OK, RkStatus};
-use crate::sync::{
-    Arc, Label, LockGuard, Ordering, fence_after_rmw, lock, monotonic_ns,
-};
+use crate::sync::{Arc, Label, LockGuard, Ordering, fence_after_rmw, lock, monotonic_ns};
 
 /// What a terminate has begun.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

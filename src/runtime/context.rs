@@ -11,12 +11,12 @@ use std::ffi::c_void;
 
 use super::block::{Body, Kept};
 use super::buffer::Buffer;
+use super::calls;
 use super::dead::Letter;
 use super::handle::KernelHandle;
 use super::kernel::Kernel;
 use super::message::Outgoing;
 use super::table::record;
-use super::calls;
 use crate::error::{Error, Result};
 use crate::layout::*;
 use crate::ring::{Header, Received};

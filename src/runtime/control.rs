@@ -88,8 +88,11 @@ impl Control {
             }
             kernels().iter().for_each(|kernel| kernel.escalate());
             within(grace_ns, backend.shutdown()).await;
-            let running: Vec<_> =
-                kernels().iter().filter(|kernel| !kernel.has_ended()).map(|kernel| kernel.id.to_string()).collect();
+            let running: Vec<_> = kernels()
+                .iter()
+                .filter(|kernel| !kernel.has_ended())
+                .map(|kernel| kernel.id.to_string())
+                .collect();
             if running.is_empty() {
                 return Ok(());
             }

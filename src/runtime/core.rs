@@ -182,8 +182,7 @@ impl Core {
         let (mut active, mut bytes) = (0, 0);
         for kernel in registry.by_sequence.values() {
             sums.add(&kernel.sums());
-            active +=
-                u64::from(!matches!(kernel.state(), KernelState::Terminated | KernelState::Failed));
+            active += u64::from(!matches!(kernel.state(), KernelState::Terminated | KernelState::Failed));
             bytes += kernel.memory_bytes();
         }
         (sums, active, bytes)

@@ -239,14 +239,19 @@ impl KernelHandle {
     }
 
     /// `rk_reserve_batch`.
-    pub fn reserve_batch(self, block: u32, size: usize, count: usize, timeout_ns: u64) -> Result<Vec<RkLoan>> {
+    pub fn reserve_batch(
+        self,
+        block: u32,
+        size: usize,
+        count: usize,
+        timeout_ns: u64,
+    ) -> Result<Vec<RkLoan>> {
         let mut loans = Vec::new();
         if count == 0 {
             return self.with(|_| Ok(loans));
         }
-        let first = self.with(|kernel| {
-            lease::reserve(kernel, block, size, count as u64, &mut |loan| loans.push(loan))
-        });
+        let first = self
+            .with(|kernel| lease::reserve(kernel, block, size, count as u64, &mut |loan| loans.push(loan)));
         match first {
             Err(Error::Full { .. }) if timeout_ns != 0 => {
                 self.wait_for_space(timeout_ns, "rk_reserve", |kernel| {
@@ -377,7 +382,8 @@ fn send_run<'a>(
     }
     let (block, _) = kernel.targets(first.block)?;
     let fits = |index: usize| {
-        message(index).is_ok_and(|next| next.block == first.block && kernel.check_size(next.payload.len()).is_ok())
+        message(index)
+            .is_ok_and(|next| next.block == first.block && kernel.check_size(next.payload.len()).is_ok())
     };
     let mut run = 1;
     while run < BATCH_MAX && start + run < count && fits(start + run) {

@@ -304,7 +304,12 @@ impl Kernel {
 
     /// Puts a message into the queue of a block, if there is room; the caller then wakes that block, or runs it.
     #[inline]
-    pub(crate) fn try_send(&self, message: &Outgoing<'_>, token: u64, source: Option<&Kernel>) -> Result<u32> {
+    pub(crate) fn try_send(
+        &self,
+        message: &Outgoing<'_>,
+        token: u64,
+        source: Option<&Kernel>,
+    ) -> Result<u32> {
         self.check_accepts()?;
         self.check_size(message.payload.len())?;
         let (first, tries) = self.targets(message.block)?;

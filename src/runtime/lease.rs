@@ -30,8 +30,7 @@ use crate::layout::*;
 use crate::limits::{LEASE_INDEX_BITS, LEASE_POSITION_BITS};
 use crate::ring::{Header, Ring};
 use crate::sync::{
-    Arc, AtomicU32, AtomicU64, Label, Mutex, Ordering, heavy_fence, light_fence, lock,
-    monotonic_coarse_ns,
+    Arc, AtomicU32, AtomicU64, Label, Mutex, Ordering, heavy_fence, light_fence, lock, monotonic_coarse_ns,
 };
 
 /// What a lease is of.
@@ -154,7 +153,8 @@ fn enter(kernel: &Kernel, block: Option<u32>) -> Result<(u32, u64)> {
         index_word.store(index + 1, Ordering::Release);
         Arc::new(Entry { kernel: shared, block, base })
     });
-    let entry = entry.ok_or(Error::Limit { what: "queues with views or loans", limit: u64::from(INDICES) })?;
+    let entry =
+        entry.ok_or(Error::Limit { what: "queues with views or loans", limit: u64::from(INDICES) })?;
     Ok((index_word.load(Ordering::Relaxed), entry.base))
 }
 
@@ -214,7 +214,10 @@ fn settle(entry: &Entry, lease: Lease, position: u64) -> Option<Settled> {
         return Some(Settled::Won);
     }
     let revoked = Lease { kind: Kind::DeadLetter, ..lease }.encode();
-    token.compare_exchange(revoked, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok().then_some(Settled::Revoked)
+    token
+        .compare_exchange(revoked, 0, Ordering::AcqRel, Ordering::Relaxed)
+        .is_ok()
+        .then_some(Settled::Revoked)
 }
 
 fn give_loan_back(loan: &RkLoan, header: &Header, deadline_ns: u64) -> Result<()> {
@@ -328,9 +331,7 @@ fn loan_at_head(kernel: &Kernel, block: u32, ring: &Ring) -> Option<(u64, u64)> 
     let base = kernel.block(block).loan_base.load(Ordering::Relaxed);
     let head = ring.head();
     let lease = Lease::at(Kind::Loan, index, base, head).encode();
-    let is_open = index != 0
-        && ring.is_claimed(head)
-        && ring.token(head).load(Ordering::Acquire) == lease;
+    let is_open = index != 0 && ring.is_claimed(head) && ring.token(head).load(Ordering::Acquire) == lease;
     is_open.then_some((head, lease))
 }
 
@@ -343,8 +344,7 @@ pub(crate) fn is_loan_at_head(kernel: &Kernel, block: u32, ring: &Ring) -> bool 
 pub(crate) fn revoke_at_head(kernel: &Kernel, block: u32, ring: &Ring) -> bool {
     let Some((head, lease)) = loan_at_head(kernel, block, ring) else { return false };
     let revoked = Lease { kind: Kind::DeadLetter, ..Lease::decode(lease) }.encode();
-    let won =
-        ring.token(head).compare_exchange(lease, revoked, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+    let won = ring.token(head).compare_exchange(lease, revoked, Ordering::AcqRel, Ordering::Relaxed).is_ok();
     if won {
         // SAFETY: the runner is the single receiver; a block that ends has closed its ring.
         unsafe { ring.step_over() };

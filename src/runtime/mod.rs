@@ -89,8 +89,11 @@ pub trait RingKernelRuntime: Send + Sync {
     fn is_backend_available(&self, backend: Backend) -> bool;
 
     /// Launches a kernel: ACTIVE when the future is ready, or LAUNCHED with `RK_LAUNCH_SUSPENDED`.
-    fn launch<'a>(&'a self, kernel_id: &'a str, options: LaunchOptions)
-    -> BoxFuture<'a, Result<KernelHandle>>;
+    fn launch<'a>(
+        &'a self,
+        kernel_id: &'a str,
+        options: LaunchOptions,
+    ) -> BoxFuture<'a, Result<KernelHandle>>;
 
     /// The live kernel of an id.
     fn get_kernel(&self, kernel_id: &KernelId) -> Option<KernelHandle>;

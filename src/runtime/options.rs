@@ -215,10 +215,8 @@ impl LaunchOptions {
         let rule = "at most 65536 blocks, 1024 when each is a thread";
         let payload_max = match raw.payload_size_max {
             0 => PAYLOAD_DEFAULT,
-            bytes => {
-                at_most("payload_size_max", bytes, PAYLOAD_MAX, "a payload is smaller than 2^31")?
-                    .next_multiple_of(SLOT_HEADER_SIZE as u32)
-            }
+            bytes => at_most("payload_size_max", bytes, PAYLOAD_MAX, "a payload is smaller than 2^31")?
+                .next_multiple_of(SLOT_HEADER_SIZE as u32),
         };
         Ok(Self {
             mode,

@@ -67,9 +67,7 @@ pub(crate) fn create(options: RuntimeOptions, open: Open) -> Result<u64> {
     let mut runtimes = RUNTIMES.write().unwrap_or_else(|poisoned| poisoned.into_inner());
     runtimes.get_or_insert_default().insert(handle, runtime);
     drop(runtimes);
-    log::write(log::Level::Info, || {
-        format!("a runtime with {} workers was created", options.worker_threads)
-    });
+    log::write(log::Level::Info, || format!("a runtime with {} workers was created", options.worker_threads));
     Ok(handle)
 }
 

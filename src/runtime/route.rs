@@ -41,9 +41,8 @@ impl Routes {
         let (chunk, index) = place(route);
         let chunks = self.chunks.get_or_init(|| Box::new([const { OnceBox::new() }; CHUNKS]));
         let size = FIRST << chunk;
-        let slots = chunks
-            .get(chunk)?
-            .get_or_init(|| Box::new((0..size).map(|_| AtomicU64::new(0)).collect()));
+        let slots =
+            chunks.get(chunk)?.get_or_init(|| Box::new((0..size).map(|_| AtomicU64::new(0)).collect()));
         slots[index].store(target, Ordering::Release);
         *count = route + 1;
         Some(route)

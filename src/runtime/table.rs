@@ -95,9 +95,9 @@ impl<T> Table<T> {
                 None if (free.fresh as usize) < self.limit => {
                     let index = free.fresh;
                     if (index as usize).is_multiple_of(TABLE_CHUNK) {
-                        let chunk: Box<Chunk<T>> = Box::new([const { AtomicPtr::new(std::ptr::null_mut()) }; _]);
-                        self.chunks[index as usize / TABLE_CHUNK]
-                            .store(Box::leak(chunk), Ordering::Release);
+                        let chunk: Box<Chunk<T>> =
+                            Box::new([const { AtomicPtr::new(std::ptr::null_mut()) }; _]);
+                        self.chunks[index as usize / TABLE_CHUNK].store(Box::leak(chunk), Ordering::Release);
                     }
                     free.fresh += 1;
                     index

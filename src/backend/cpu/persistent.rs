@@ -80,12 +80,16 @@ impl Driver for Persistent {
 fn live(kernel: &Arc<Kernel>, index: u32) {
     if let Some(cpu) = kernel.options.cpu {
         if !process::pin_current_thread(cpu) {
-            log::write(log::Level::Warn, || format!("kernel {:?} could not be pinned to CPU {cpu}", kernel.id));
+            log::write(log::Level::Warn, || {
+                format!("kernel {:?} could not be pinned to CPU {cpu}", kernel.id)
+            });
         }
     }
     let lived = catch_unwind(AssertUnwindSafe(|| while_handed_over(kernel, index)));
     if lived.is_err() {
-        log::write(log::Level::Error, || format!("the library panicked while running kernel {:?}", kernel.id));
+        log::write(log::Level::Error, || {
+            format!("the library panicked while running kernel {:?}", kernel.id)
+        });
     }
 }
 

@@ -30,7 +30,10 @@ pub(crate) fn check(needed: &[Label], model: fn()) {
             .status()
             .expect("this test can be started")
             .success();
-        assert!(!holds, "{test} holds although {label:?} is weakened: the label is not needed, or not checked");
+        assert!(
+            !holds,
+            "{test} holds although {label:?} is weakened: the label is not needed, or not checked"
+        );
         println!("{test}: fails without {label:?}, as it must");
     }
 }

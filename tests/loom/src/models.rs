@@ -7,9 +7,7 @@ use crate::check::check;
 use crate::gate::Gate;
 use crate::hazard::Domain;
 use crate::ring::{ClaimError, EventCount, Header, Ring};
-use crate::sync::{
-    Arc, AtomicPtr, AtomicU32, Guarded, Label, Ordering, fence_after_rmw, yield_now,
-};
+use crate::sync::{Arc, AtomicPtr, AtomicU32, Guarded, Label, Ordering, fence_after_rmw, yield_now};
 
 fn send(ring: &Ring, sender: u64, number: u64) {
     loop {
@@ -72,7 +70,9 @@ fn two_senders_lose_double_and_reorder_nothing() {
             .into_iter()
             .map(|(sender, count)| {
                 let ring = Arc::clone(&ring);
-                thread::spawn(move || (0..count).take_while(|number| try_send(&ring, sender, *number)).count())
+                thread::spawn(move || {
+                    (0..count).take_while(|number| try_send(&ring, sender, *number)).count()
+                })
             })
             .collect();
         receive_in_place(&ring, 1);
@@ -88,8 +88,7 @@ fn two_senders_lose_double_and_reorder_nothing() {
             true
         };
         take();
-        let accepted: Vec<u64> =
-            senders.into_iter().map(|sender| sender.join().unwrap() as u64).collect();
+        let accepted: Vec<u64> = senders.into_iter().map(|sender| sender.join().unwrap() as u64).collect();
         while take() {}
         assert_eq!(next[1..], accepted, "lost or doubled");
     });
