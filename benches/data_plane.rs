@@ -106,9 +106,11 @@ fn channel_stream(count: usize) -> f64 {
 
 fn stream(kernel: RkKernel, count: usize) -> f64 {
     let sent = message(b"12345678");
-    // SAFETY: all pointers are valid.
     median(count, || {
-        (0..count).for_each(|_| unsafe { assert_eq!(rk_send(kernel, &sent, RK_FOREVER), RK_OK) })
+        for _ in 0..count {
+            // SAFETY: all pointers are valid.
+            unsafe { assert_eq!(rk_send(kernel, &sent, RK_FOREVER), RK_OK) };
+        }
     })
 }
 
@@ -129,8 +131,12 @@ fn stream_batches(kernel: RkKernel, count: usize) -> f64 {
 
 /// What recognising a handle costs: a state query does little else.
 fn handle(kernel: RkKernel, count: usize) -> f64 {
-    // SAFETY: all pointers are valid.
-    median(count, || (0..count).for_each(|_| unsafe { assert_eq!(rk_kernel_state(kernel, &mut 0), RK_OK) }))
+    median(count, || {
+        for _ in 0..count {
+            // SAFETY: all pointers are valid.
+            unsafe { assert_eq!(rk_kernel_state(kernel, &mut 0), RK_OK) };
+        }
+    })
 }
 
 fn line(what: &str, ns: f64, baseline: &str, baseline_ns: f64) {

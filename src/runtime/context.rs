@@ -177,13 +177,13 @@ impl Invocation<'_> {
         kernel.check_size(message.payload.len())?;
         let header = self.header(message, correlation);
         let ring = kernel.output()?;
-        if self.body.kept.borrow().is_empty() {
-            if let Ok(mut claim) = ring.claim() {
-                claim.publish(&header, message.payload, 0, u64::from(self.index));
-                drop(claim);
-                kernel.readable.notify_all();
-                return Ok(());
-            }
+        if self.body.kept.borrow().is_empty()
+            && let Ok(mut claim) = ring.claim()
+        {
+            claim.publish(&header, message.payload, 0, u64::from(self.index));
+            drop(claim);
+            kernel.readable.notify_all();
+            return Ok(());
         }
         self.keep(0, message, header)
     }

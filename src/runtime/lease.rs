@@ -261,20 +261,34 @@ fn give_loan_back(loan: &RkLoan, header: &Header, deadline_ns: u64) -> Result<()
 
 /// `rk_commit`.
 pub fn commit(loan: &RkLoan, message: &Outgoing<'_>, used: usize) -> Result<()> {
-    if used > loan.payload_size {
+    let lease = Lease::decode(loan.lease);
+    let checked = with_entry(lease, |entry| {
+        let kernel = &entry.kernel;
+        let position = lease.near(entry.base, entry.ring().tail());
+        let is_out = lease.kind == Kind::Loan && is_unsettled(entry.ring(), lease, position);
+        // The loan is the caller's memory: what it says of its size is not to be trusted beyond the slot.
+        let room = loan.payload_size.min(kernel.options.payload_max as usize);
+        is_out.then(|| (room, kernel.input_header(message, None).timestamp))
+    });
+    let (room, timestamp) = checked.flatten().ok_or_else(|| bad("the loan", loan.lease))?;
+    if used > room {
         let rule = "a commit cannot use more than the loan has";
         return Err(Error::OutOfRange { argument: "used", value: used as i128, rule });
     }
-    let lease = Lease::decode(loan.lease);
-    let stamp = with_entry(lease, |entry| entry.kernel.input_header(message, None).timestamp);
     let header = Header {
         correlation: message.correlation,
         source: 0,
         payload_size: used as u32,
         tag: message.tag,
-        timestamp: stamp.unwrap_or_default(),
+        timestamp,
     };
     give_loan_back(loan, &header, message.deadline_ns)
+}
+
+/// Whether a loan's token still names it, open or revoked.
+fn is_unsettled(ring: &Ring, loan: Lease, position: u64) -> bool {
+    let token = ring.token(position).load(Ordering::Acquire);
+    token == loan.encode() || token == Lease { kind: Kind::DeadLetter, ..loan }.encode()
 }
 
 /// `rk_abort`.
@@ -382,11 +396,7 @@ fn open_in(kernel: &Kernel, block: Option<u32>, open: &mut Open) {
     let end = if block.is_some() { ring.tail() } else { ring.head() };
     for position in end.saturating_sub(ring.capacity())..end {
         let is_out = match block {
-            Some(_) => {
-                let token = ring.token(position).load(Ordering::Acquire);
-                let loan = Lease::at(Kind::Loan, index, base, position);
-                token == loan.encode() || token == Lease { kind: Kind::DeadLetter, ..loan }.encode()
-            }
+            Some(_) => is_unsettled(ring, Lease::at(Kind::Loan, index, base, position), position),
             None => ring.is_taken(position),
         };
         if is_out {

@@ -39,7 +39,7 @@ impl Backend {
     }
 
     /// AUTO as the environment variable RK_BACKEND wants it.
-    fn from_environment(self) -> Result<Self> {
+    fn or_of_environment(self) -> Result<Self> {
         let variable = "RK_BACKEND";
         let Some(value) = std::env::var_os(variable).filter(|value| self == Self::Auto && !value.is_empty())
         else {
@@ -96,7 +96,7 @@ impl RuntimeOptions {
             kernels => kernels,
         };
         Ok(Self {
-            backend: Backend::checked(raw.backend)?.from_environment()?,
+            backend: Backend::checked(raw.backend)?.or_of_environment()?,
             device_index: raw.device_index,
             worker_threads: workers,
             kernels_max: kernels,

@@ -78,12 +78,10 @@ impl Driver for Persistent {
 
 /// The life of a block's thread.
 fn live(kernel: &Arc<Kernel>, index: u32) {
-    if let Some(cpu) = kernel.options.cpu {
-        if !process::pin_current_thread(cpu) {
-            log::write(log::Level::Warn, || {
-                format!("kernel {:?} could not be pinned to CPU {cpu}", kernel.id)
-            });
-        }
+    if let Some(cpu) = kernel.options.cpu
+        && !process::pin_current_thread(cpu)
+    {
+        log::write(log::Level::Warn, || format!("kernel {:?} could not be pinned to CPU {cpu}", kernel.id));
     }
     let lived = catch_unwind(AssertUnwindSafe(|| while_handed_over(kernel, index)));
     if lived.is_err() {
