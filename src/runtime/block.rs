@@ -214,7 +214,8 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
         if !turn.put_out_kept(control) {
             return After::Idle;
         }
-        if phase == Phase::Rest {
+        // Not before what the last handler left was put out, or marked as stalled.
+        if phase == Phase::Rest || handled > 0 && until.is_some_and(|until| until()) {
             return After::Idle;
         }
         if handled >= BATCH_MAX {
@@ -231,9 +232,6 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
                 unsafe { ring.advance() };
                 room.add_slot();
                 handled += 1;
-                if until.is_some_and(|until| until()) {
-                    return After::Idle;
-                }
             }
             None if phase == Phase::Run => return After::Idle,
             None => match turn.try_end() {

@@ -14,7 +14,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::kernel::{DISCARD, HARD, Kernel, LATE, SHUTDOWN};
+use super::kernel::{DISCARD, HARD, Kernel, LATE, Phase, SHUTDOWN};
 use super::lifecycle::{KernelState, Step, Verb, step};
 use super::{blocking, log};
 use crate::error::{Error, Result};
@@ -245,17 +245,22 @@ impl Kernel {
         }
     }
 
-    /// Runs the blocks of an ending kernel on the calling thread, as far as they are idle and have nothing to
-    /// do but end: an idle kernel ends without a worker.
+    /// Ends idle blocks of an ending kernel on the calling thread, as far as none of the application's code has
+    /// to run for it: such a kernel ends even while every worker is stuck in some handler.
     pub(crate) fn end_inline(self: &Arc<Self>) {
-        if !self.may_be_helped() || self.code.on_stop.is_some() {
+        if self.options.mode != super::Mode::EventDriven || self.code.on_stop.is_some() {
             return;
         }
-        // Queued blocks have been handed to workers already; entering wins over them and they find it so.
         for index in 0..self.options.grid_size {
             let block = self.block(index);
             let is_empty = block.input.get().is_none_or(crate::ring::Ring::is_drained);
-            if is_empty && (block.gate.enter_queued() || block.gate.enter_idle()) {
+            let runs_code = match Self::phase(self.control()) {
+                Phase::Discard => false,
+                Phase::Drain => !is_empty || self.code.has_start_or_stop(),
+                Phase::Run | Phase::Rest => true,
+            };
+            // A queued block has been handed to a worker already, which will find the gate changed.
+            if !runs_code && (block.gate.enter_queued() || block.gate.enter_idle()) {
                 super::block::run(self, index, None);
             }
         }

@@ -64,6 +64,7 @@ impl Control {
         self.submit(Box::pin(async move {
             if !within(timeout_ns, kernel.when_ended()).await {
                 kernel.escalate();
+                kernel.end_inline();
                 if !within(TERMINATE_GRACE_NS, kernel.when_ended()).await {
                     let name = Arc::clone(&kernel.id);
                     return Err(Error::Timeout { what: "a handler", name, timeout_ns });
@@ -86,7 +87,10 @@ impl Control {
             if within(timeout_ns, backend.shutdown()).await {
                 return Ok(());
             }
-            kernels().iter().for_each(|kernel| kernel.escalate());
+            for kernel in kernels() {
+                kernel.escalate();
+                kernel.end_inline();
+            }
             within(grace_ns, backend.shutdown()).await;
             let running: Vec<_> = kernels()
                 .iter()

@@ -113,6 +113,7 @@ impl RingKernelRuntime for Cpu {
             let kernels = self.core.all();
             for kernel in &kernels {
                 kernel.begin_terminate(true);
+                kernel.end_inline();
             }
             for kernel in &kernels {
                 kernel.when_ended().await;
