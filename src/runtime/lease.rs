@@ -143,19 +143,21 @@ fn enter(kernel: &Kernel, block: Option<u32>) -> Result<(u32, u64)> {
     if kernel.destroyed.load(Ordering::SeqCst) {
         return Err(stale());
     }
-    let mut bases = lock(&BASES);
+    let mut at = 0;
     let entry = ENTRIES.insert(|index| {
+        at = index;
+        let mut bases = lock(&BASES);
         if bases.len() <= index as usize {
             bases.resize(index as usize + 1, 1);
         }
-        let base = bases[index as usize];
-        base_word.store(base, Ordering::Relaxed);
-        index_word.store(index + 1, Ordering::Release);
-        Arc::new(Entry { kernel: shared, block, base })
+        Arc::new(Entry { kernel: shared, block, base: bases[index as usize] })
     });
     let entry =
         entry.ok_or(Error::Limit { what: "queues with views or loans", limit: u64::from(INDICES) })?;
-    Ok((index_word.load(Ordering::Relaxed), entry.base))
+    // Only now: a lease that others give out by these words must be found in the table.
+    base_word.store(entry.base, Ordering::Relaxed);
+    index_word.store(at + 1, Ordering::Release);
+    Ok((at + 1, entry.base))
 }
 
 /// Tables count from 0, leases from 1, so that no lease is 0.
@@ -433,10 +435,12 @@ pub(crate) fn retire(kernel: &Arc<Kernel>) {
                 return None;
             }
             index.store(0, Ordering::Release);
-            let entry = ENTRIES.remove(known - 1, |entry| Arc::ptr_eq(&entry.kernel, kernel))?;
-            let used = entry.ring().tail() + entry.ring().capacity();
-            lock(&BASES)[known as usize - 1] = (entry.base + used) & POSITIONS;
-            Some(entry)
+            // Before the index is free: who gets it next is not to repeat a position.
+            ENTRIES.with(known - 1, |entry| {
+                let used = entry.ring().tail() + entry.ring().capacity();
+                lock(&BASES)[known as usize - 1] = (entry.base + used) & POSITIONS;
+            });
+            ENTRIES.remove(known - 1, |entry| Arc::ptr_eq(&entry.kernel, kernel))
         })
         .collect();
     drop(verbs);

@@ -3,7 +3,7 @@
 #ifndef RK_TESTS_CHECK_H
 #define RK_TESTS_CHECK_H
 #ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
+#define _POSIX_C_SOURCE 200809L /* before any header */
 #endif
 #include <pthread.h>
 #include <sched.h>
