@@ -1,0 +1,34 @@
+#!/bin/sh
+# Every test, fast failures first: tests/all.sh STAGE BUILD (called by `make test`).
+# A step that fails ends the run with its name.
+set -eu
+
+stage=$1
+build=$2
+passed=0
+mkdir -p "$build"
+
+step() {
+  name=$1
+  shift
+  began=$(date +%s)
+  echo "== $name"
+  if ! "$@"; then
+    echo "FAILED: $name"
+    echo "$passed passed, 1 failed"
+    exit 1
+  fi
+  passed=$((passed + 1))
+  echo "== $name: ok, $(($(date +%s) - began)) s"
+}
+
+step "format" cargo fmt --all --check
+step "shared and static library" make --no-print-directory stage
+step "Rust tests" cargo test --release --quiet
+step "model checks" cargo test --release --quiet -p ringkernel-loom
+step "lints" cargo clippy --release --workspace --all-targets --quiet -- -D warnings
+step "C tests" tests/c/run.sh "$stage/lib" "$stage/include" "$build/c"
+step "examples" tests/examples.sh "$stage" "$build/examples"
+step "package and consumers" tests/package.sh "$build/package"
+
+echo "$passed passed, 0 failed"
