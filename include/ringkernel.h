@@ -1207,8 +1207,8 @@ int32_t rk_last_backend_code(void);
  * Sets who receives the library's log; silent until then.
  *
  * `fn` NULL removes it; once that returned, the old one is not called any more. `level` is the chattiest
- * `RK_LOG_*` wanted. The callback may be called on any thread and must not call back into the library.
- * Any thread; not from a handler (`RK_ERR_WOULD_DEADLOCK`) and not from the logger itself.
+ * `RK_LOG_*` wanted. The callback may be called on any thread; from inside it rk_set_logger answers
+ * RK_ERR_WOULD_DEADLOCK. Any thread.
  *
  * # Safety
  * `fn` and what `user_data` points to stay valid until the logger is replaced.
@@ -1580,7 +1580,8 @@ rk_status_t rk_receive_batch(struct rk_kernel_t kernel,
 rk_status_t rk_release(struct rk_message_t *message);
 
 /**
- * Gives several messages back; the valid ones also when some are not, the first failure is returned.
+ * Gives several messages back; the valid ones also when some are not, the first failure is returned. One
+ * thread at a time per view.
  *
  * # Safety
  * Pointers are NULL or valid as the header says.

@@ -244,7 +244,8 @@ fn release(message: *mut RkMessage) -> Result<()> {
     Ok(())
 }
 
-/// Gives several messages back; the valid ones also when some are not, the first failure is returned.
+/// Gives several messages back; the valid ones also when some are not, the first failure is returned. One
+/// thread at a time per view.
 ///
 /// # Safety
 /// Pointers are NULL or valid as the header says.
