@@ -26,8 +26,10 @@ use crate::sync::{Arc, Label, LockGuard, Ordering, fence_after_rmw, lock, monoto
 pub(crate) enum Begun {
     /// It had ended before.
     Ended,
-    /// It is ending.
+    /// It is ending, by this call.
     Ending,
+    /// It is ending, by an earlier one.
+    Joined,
 }
 
 impl Kernel {
@@ -89,7 +91,10 @@ impl Kernel {
     /// Makes every block that rests look at the control word.
     fn schedule_all(&self) {
         for block in 0..self.options.grid_size {
-            if super::block::has_work(self, block) || self.options.mode == super::Mode::Persistent {
+            // IDLE first: it acquires what the last runner left. Who is inside looks again when it leaves.
+            let is_idle = self.block(block).gate.is_idle();
+            let wants = super::block::has_work(self, block) || self.options.mode == super::Mode::Persistent;
+            if is_idle && wants {
                 self.driver.schedule(self, block);
             }
         }
@@ -125,7 +130,7 @@ impl Kernel {
                     self.set_control(&verbs, next.code() | flags | why);
                     self.close(&mut verbs);
                 }
-                Step::Join => return Begun::Ending,
+                Step::Join => return Begun::Joined,
                 _ => return Begun::Ended,
             }
         }

@@ -58,11 +58,16 @@ impl Control {
         blocking::section(|| completion.recv()).unwrap_or_else(dropped)
     }
 
-    /// Waits for the end of a kernel that is terminating; past the timeout what is queued becomes dead letters.
-    pub(crate) fn terminate(&self, kernel: &Arc<Kernel>, timeout_ns: u64) -> Result<()> {
+    /// Waits for the end of a kernel that is terminating. Past the timeout what is queued becomes dead letters,
+    /// unless the end is somebody else's, whose drain is not cut short.
+    pub(crate) fn terminate(&self, kernel: &Arc<Kernel>, timeout_ns: u64, is_ours: bool) -> Result<()> {
         let kernel = Arc::clone(kernel);
         self.submit(Box::pin(async move {
             if !within(timeout_ns, kernel.when_ended()).await {
+                if !is_ours {
+                    let (what, name) = ("the end that another call has begun", Arc::clone(&kernel.id));
+                    return Err(Error::Timeout { what, name, timeout_ns });
+                }
                 kernel.escalate();
                 kernel.end_inline();
                 if !within(TERMINATE_GRACE_NS, kernel.when_ended()).await {
@@ -70,7 +75,7 @@ impl Control {
                     return Err(Error::Timeout { what: "a handler", name, timeout_ns });
                 }
             }
-            kernel.end_result(timeout_ns)
+            if is_ours { kernel.end_result(timeout_ns) } else { Ok(()) }
         }))
     }
 

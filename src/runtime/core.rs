@@ -25,6 +25,8 @@ struct Registry {
     by_id: HashMap<Arc<str>, Option<Arc<Kernel>>>,
     /// Everything that was not destroyed, in the order of launch.
     by_sequence: BTreeMap<u64, Arc<Kernel>>,
+    /// Destroyed while a handler was still running: a shutdown waits for these too.
+    lingering: Vec<Arc<Kernel>>,
     /// Sums of what was destroyed.
     past: Sums,
 }
@@ -143,9 +145,10 @@ impl Core {
         registry.by_sequence.values().filter(is_live).cloned().collect()
     }
 
-    /// Everything that was not destroyed.
+    /// Everything that was not destroyed, and what was and still runs.
     pub(crate) fn all(&self) -> Vec<Arc<Kernel>> {
-        lock(&self.registry).by_sequence.values().cloned().collect()
+        let registry = lock(&self.registry);
+        registry.by_sequence.values().chain(&registry.lingering).cloned().collect()
     }
 
     /// Frees the id of a kernel that has ended.
@@ -163,11 +166,16 @@ impl Core {
     /// Forgets a kernel that is being destroyed; its counters go into the sums.
     pub(crate) fn forget(&self, kernel: &Kernel) {
         let mut registry = lock(&self.registry);
-        if registry.by_sequence.remove(&kernel.sequence).is_some() {
+        let mut ended = std::mem::take(&mut registry.lingering);
+        registry.lingering = ended.extract_if(.., |lingering| !lingering.has_ended()).collect();
+        if let Some(shared) = registry.by_sequence.remove(&kernel.sequence) {
             let sums = kernel.sums();
             registry.past.add(&sums);
             *lock(&kernel.folded) = Some(sums);
+            if kernel.has_ended() { ended.push(shared) } else { registry.lingering.push(shared) }
         }
+        // What has ended may be dropped here, and that takes the lock.
+        drop(registry);
     }
 
     /// Adds what a kernel counted after it was forgotten.

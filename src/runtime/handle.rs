@@ -99,7 +99,7 @@ impl KernelHandle {
 
     /// `rk_terminate`.
     pub fn terminate(self, timeout_ns: u64) -> Result<()> {
-        super::owner::terminate(&self.get_from_outside("terminate")?, timeout_ns)
+        super::owner::terminate(&self.get_from_outside("terminate")?, timeout_ns, false)
     }
 
     /// `rk_wait`.
@@ -117,7 +117,7 @@ impl KernelHandle {
     pub fn destroy(self) -> Result<()> {
         let kernel = self.get_from_outside("destroy")?;
         let had_ended = kernel.has_ended();
-        let result = super::owner::terminate(&kernel, 0);
+        let result = super::owner::terminate(&kernel, 0, true);
         if !remove(&kernel) {
             return Err(self.stale());
         }
@@ -381,12 +381,16 @@ fn send_run<'a>(
         return Ok(1);
     }
     let (block, _) = kernel.targets(first.block)?;
-    let fits = |index: usize| {
-        message(index)
-            .is_ok_and(|next| next.block == first.block && kernel.check_size(next.payload.len()).is_ok())
-    };
+    // Each message is read once: what was checked is what is copied.
+    let mut batch = [first; BATCH_MAX];
     let mut run = 1;
-    while run < BATCH_MAX && start + run < count && fits(start + run) {
+    while run < BATCH_MAX && start + run < count {
+        match message(start + run) {
+            Ok(next) if next.block == first.block && kernel.check_size(next.payload.len()).is_ok() => {
+                batch[run] = next;
+            }
+            _ => break,
+        }
         run += 1;
     }
     let mut claim = match kernel.input(block)?.claim_batch(run as u64) {
@@ -395,9 +399,8 @@ fn send_run<'a>(
         Err(crate::ring::ClaimError::Closed) => return Err(kernel.ended_error()),
     };
     let claimed = claim.remaining() as usize;
-    for index in start..start + claimed {
-        let next = message(index)?;
-        claim.publish(&kernel.input_header(&next, None), next.payload, 0, next.deadline_ns);
+    for next in &batch[..claimed] {
+        claim.publish(&kernel.input_header(next, None), next.payload, 0, next.deadline_ns);
     }
     drop(claim);
     Gate::work_was_made();

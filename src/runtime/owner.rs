@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 
+use super::command::Begun;
 use super::control::Control;
 use super::core::Core;
 use super::handle::{self, KernelHandle};
@@ -106,17 +107,19 @@ pub fn destroy(handle: u64) -> Result<()> {
     Ok(())
 }
 
-/// `rk_terminate`: of a kernel that is not the caller's own.
-pub(crate) fn terminate(kernel: &Arc<Kernel>, timeout_ns: u64) -> Result<()> {
-    use super::command::Begun;
-    if kernel.begin_terminate(false) == Begun::Ended {
+/// `rk_terminate`, of a kernel that is not the caller's own. With `takes_over` a drain that another call has
+/// begun is cut short as if it were this one's.
+pub(crate) fn terminate(kernel: &Arc<Kernel>, timeout_ns: u64, takes_over: bool) -> Result<()> {
+    let begun = kernel.begin_terminate(false);
+    if begun == Begun::Ended {
         return Ok(());
     }
+    let is_ours = begun == Begun::Ending || takes_over;
     kernel.end_inline();
     if kernel.has_ended() {
-        return kernel.end_result(timeout_ns);
+        return if is_ours { kernel.end_result(timeout_ns) } else { Ok(()) };
     }
-    kernel.core.control.terminate(kernel, timeout_ns)
+    kernel.core.control.terminate(kernel, timeout_ns, is_ours)
 }
 
 impl Runtime {

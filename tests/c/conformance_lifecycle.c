@@ -362,6 +362,51 @@ static void lesson_17_shutdown_is_bounded_idempotent_and_names_what_runs(void) {
   CHECK_STATUS(rk_kernel_name(target, NULL, 0, NULL), RK_ERR_INVALID_HANDLE);
 }
 
+static void lesson_21_no_handler_outlives_its_runtime_not_even_of_a_destroyed_kernel(void) {
+  rk_runtime_t *runtime = make_runtime(1);
+  rk_message_t message = check_message("m", 1);
+  char text[256];
+  gate_init(&gate);
+  OK(add_program(runtime, "gate", on_gate, 0, &gate));
+  target = launched(runtime, "stuck", "gate", 0);
+  OK(rk_send(target, &message, 0));
+  gate_await_inside(&gate, 1);
+  CHECK_STATUS(rk_destroy(target), RK_ERR_TIMEOUT); /* stale from now on, but its handler is still inside */
+  CHECK_STATUS(rk_destroy(target), RK_ERR_INVALID_HANDLE);
+  CHECK_STATUS(rk_runtime_shutdown(runtime, MS(10)), RK_ERR_TIMEOUT);
+  rk_last_error(text, sizeof text);
+  CHECK(strstr(text, "stuck") != NULL);
+  gate_open(&gate);
+  OK(rk_runtime_destroy(runtime));
+  CHECK(gate.inside == 0 && gate.handled == 1);
+}
+
+static void *drain_it(void *argument) {
+  (void)argument;
+  return rk_terminate(target, RK_FOREVER) == RK_OK ? NULL : &target;
+}
+
+static void a_second_terminate_waits_for_the_first_and_cuts_nothing_short(void) {
+  rk_runtime_t *runtime = make_runtime(1);
+  rk_message_t message = check_message("m", 1);
+  pthread_t thread;
+  void *failed;
+  int i;
+  gate_init(&gate);
+  OK(add_program(runtime, "gate", on_gate, 0, &gate));
+  target = launched(runtime, "k", "gate", 0);
+  for (i = 0; i < 5; i++) OK(rk_send(target, &message, 0));
+  gate_await_inside(&gate, 1);
+  CHECK(pthread_create(&thread, NULL, drain_it, NULL) == 0);
+  UNTIL(state_of(target) == RK_STATE_TERMINATING);
+  CHECK_STATUS(rk_terminate(target, MS(10)), RK_ERR_TIMEOUT);
+  gate_open(&gate);
+  OK(rk_terminate(target, RK_FOREVER));
+  CHECK(pthread_join(thread, &failed) == 0 && failed == NULL);
+  CHECK(metrics_of(target).messages_processed == 5 && metrics_of(target).dead_letters == 0);
+  OK(rk_runtime_destroy(runtime));
+}
+
 int main(int argc, char **argv) {
   fixture_unused();
   for (mode = RK_MODE_PERSISTENT; mode <= RK_MODE_EVENT_DRIVEN; mode++) {
@@ -376,6 +421,8 @@ int main(int argc, char **argv) {
     RUN(lesson_21_user_data_is_given_back_exactly_once_on_every_path);
     RUN(lesson_05_of_two_launches_of_one_id_exactly_one_wins);
     RUN(lesson_04_wait_against_terminate_never_hangs);
+    RUN(lesson_21_no_handler_outlives_its_runtime_not_even_of_a_destroyed_kernel);
+    RUN(a_second_terminate_waits_for_the_first_and_cuts_nothing_short);
     RUN(lesson_17_shutdown_is_bounded_idempotent_and_names_what_runs);
   }
   return check_result();
