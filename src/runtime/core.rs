@@ -107,9 +107,12 @@ impl Core {
         found.ok_or_else(|| Error::NotFound { what: "program", name: name.into() })
     }
 
-    pub(crate) fn drop_programs(&self) {
+    /// Lets go of everything that points back here; every kernel has ended.
+    pub(crate) fn let_go(&self) {
         let programs = std::mem::take(&mut *lock(&self.programs));
         drop(programs);
+        let lingering = std::mem::take(&mut lock(&self.registry).lingering);
+        drop(lingering);
     }
 
     /// Claims an id for a launch.

@@ -99,7 +99,7 @@ pub fn destroy(handle: u64) -> Result<()> {
     for kernel in runtime.core.all() {
         handle::remove(&kernel);
     }
-    runtime.core.drop_programs();
+    runtime.core.let_go();
     runtime.threads.join();
     runtime.core.control.stop();
     drop(removed);

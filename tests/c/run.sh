@@ -78,7 +78,7 @@ for program in $suites stress; do
   step "compile $program sanitized" compile gcc \
     "-std=c99 -fsanitize=address,undefined -fno-sanitize-recover=all" "$program" "$out/$program.san"
   # The library's threads may have been stopped in the middle of anything when the process ends.
-  step "sanitized $program" env RK_TEST_SLOW=1 ASAN_OPTIONS=detect_leaks=1 timeout 900 "$out/$program.san"
+  step "sanitized $program" env RK_TEST_SLOW=1 ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 timeout 900 "$out/$program.san"
 done
 
 soak() {
