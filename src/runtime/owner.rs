@@ -137,6 +137,11 @@ impl Runtime {
         self.core.control.shutdown(&self.backend, move || core.all(), timeout_ns, grace_ns)
     }
 
+    /// The backend by itself.
+    pub fn trait_object(&self) -> Arc<dyn RingKernelRuntime> {
+        Arc::clone(&self.backend)
+    }
+
     /// Which backend it is.
     pub fn backend(&self) -> Backend {
         self.backend.backend()

@@ -228,7 +228,7 @@ static rk_status_t on_launch_inside(rk_context_t *ctx, const rk_message_t *messa
   return rk_context_reply(ctx, message);
 }
 
-static void launch_get_list_terminate_work_in_a_handler_with_one_worker(void) {
+static void lesson_22_launch_get_list_terminate_work_in_a_handler_with_one_worker(void) {
   rk_kernel_t kernel;
   rk_message_t reply, request = check_message("x", 1);
   int i;
@@ -301,7 +301,7 @@ int main(int argc, char **argv) {
     RUN(a_caller_is_told_when_its_kernel_ends);
     RUN(a_second_reply_is_refused);
     RUN(a_handler_may_call_another_kernel_with_one_worker);
-    RUN(launch_get_list_terminate_work_in_a_handler_with_one_worker);
+    RUN(lesson_22_launch_get_list_terminate_work_in_a_handler_with_one_worker);
     RUN(what_would_wait_for_its_own_handler_is_refused);
   }
   return check_result();

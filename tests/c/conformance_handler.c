@@ -410,6 +410,33 @@ static void the_reply_to_a_kernel_goes_to_that_kernel_and_is_kept_if_it_must(voi
   OK(rk_runtime_destroy(runtime));
 }
 
+static void every_wait_strategy_and_pinning_work(void) {
+  static const uint32_t strategies[] = {RK_WAIT_AUTO, RK_WAIT_SPIN, RK_WAIT_PARK};
+  rk_runtime_t *runtime = make_runtime(1);
+  size_t i;
+  for (i = 0; i < 3; i++) {
+    rk_launch_options_t options = options_for("echo", mode);
+    rk_kernel_t kernel;
+    rk_status_t status = RK_ERR_INVALID_ARGUMENT;
+    int round;
+    options.wait_strategy = strategies[i];
+    for (options.cpu = 1; options.cpu < 1024; options.cpu++) { /* the first CPU that this process may use */
+      status = rk_launch(runtime, "k", &options, &kernel);
+      if (status != RK_ERR_INVALID_ARGUMENT) break;
+    }
+    OK(status);
+    for (round = 0; round < 20; round++) CHECK(works(kernel));
+    OK(rk_deactivate(kernel));
+    check_sleep_ms(5);
+    OK(rk_activate(kernel));
+    for (round = 0; round < 20; round++) CHECK(works(kernel));
+    CHECK(metrics_of(kernel).invocations > 0);
+    OK(rk_terminate(kernel, RK_FOREVER));
+    OK(rk_destroy(kernel));
+  }
+  OK(rk_runtime_destroy(runtime));
+}
+
 int main(int argc, char **argv) {
   fixture_unused();
   for (mode = RK_MODE_PERSISTENT; mode <= RK_MODE_EVENT_DRIVEN; mode++) {
@@ -424,6 +451,7 @@ int main(int argc, char **argv) {
     RUN(overflow_as_dead_letters_drops_nothing_silently);
     RUN(kernels_send_to_kernels_by_routes);
     RUN(to_a_kernel_that_has_ended_is_a_dead_letter_and_full_is_said);
+    RUN(every_wait_strategy_and_pinning_work);
     RUN(the_reply_to_a_kernel_goes_to_that_kernel_and_is_kept_if_it_must);
   }
   return check_result();

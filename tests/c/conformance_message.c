@@ -271,7 +271,7 @@ static void deadlines_make_dead_letters(void) {
   OK(rk_runtime_destroy(runtime));
 }
 
-static void timestamps_are_unique_increasing_and_of_their_node(void) {
+static void lesson_06_timestamps_are_unique_increasing_and_of_their_node(void) {
   rk_runtime_t *runtime = make_runtime(2);
   rk_launch_options_t options = options_for("echo", mode);
   rk_kernel_t kernel[2];
@@ -310,7 +310,7 @@ int main(int argc, char **argv) {
     RUN(views_and_loans_outlive_their_kernel);
     RUN(views_are_given_back_in_any_order);
     RUN(deadlines_make_dead_letters);
-    RUN(timestamps_are_unique_increasing_and_of_their_node);
+    RUN(lesson_06_timestamps_are_unique_increasing_and_of_their_node);
   }
   return check_result();
 }

@@ -27,6 +27,16 @@ static void *caller(void *argument) {
   pthread_exit(NULL);
 }
 
+static rk_kernel_t late_kernel;
+
+/* lesson 22: verbs that wait, when the process is at its end. */
+static void at_exit(void) {
+  rk_status_t status;
+  if (!works(late_kernel)) _exit(7);
+  status = rk_terminate(late_kernel, MS(5000));
+  if (status != RK_OK && status != RK_ERR_TIMEOUT) _exit(8);
+}
+
 static int way(const char *name) {
   if (strcmp(name, "spinning") == 0) busy(RK_MODE_PERSISTENT, "sink");
   if (strcmp(name, "queued") == 0) busy(RK_MODE_EVENT_DRIVEN, "echo");
@@ -41,6 +51,10 @@ static int way(const char *name) {
     kernel = busy(RK_MODE_EVENT_DRIVEN, "echo");
     for (i = 0; i < 8; i++) pthread_create(&threads[i], NULL, caller, &kernel);
     for (i = 0; i < 8; i++) pthread_join(threads[i], NULL);
+  }
+  if (strcmp(name, "atexit") == 0) {
+    late_kernel = busy(RK_MODE_EVENT_DRIVEN, "echo");
+    if (atexit(at_exit) != 0) return 6;
   }
   if (strcmp(name, "view") == 0) {
     rk_message_t view;
@@ -68,18 +82,19 @@ static void ends(const char *name) {
   CHECK(check_now() - start < MS(10000));
 }
 
-static void lesson_17_exit_with_running_kernels_ends(void) {
+static void lesson_17_21_22_exit_with_running_kernels_ends(void) {
   ends("spinning");
   ends("queued");
   ends("inside");
   ends("threads");
   ends("view");
+  ends("atexit");
 }
 
 int main(int argc, char **argv) {
   fixture_unused();
   if (argc == 3 && strcmp(argv[1], "way") == 0) return way(argv[2]);
   self = argv[0];
-  RUN(lesson_17_exit_with_running_kernels_ends);
+  RUN(lesson_17_21_22_exit_with_running_kernels_ends);
   return check_result();
 }

@@ -240,7 +240,7 @@ static const struct {
     {"RK_ERR_INTERNAL", (int64_t)RK_ERR_INTERNAL, -401},
 };
 
-static void constants_have_their_frozen_values(void) {
+static void lesson_13_constants_have_their_frozen_values(void) {
   size_t i;
   for (i = 0; i < sizeof constants / sizeof *constants; i++) {
     if (constants[i].value != constants[i].frozen) printf("%s\n", constants[i].name);
@@ -248,7 +248,7 @@ static void constants_have_their_frozen_values(void) {
   }
 }
 
-static void initialisers_and_init_functions_agree(void) {
+static void lesson_27_initialisers_and_init_functions_agree(void) {
 #define AGREE(type, macro)                            \
   do {                                                \
     type##_t from_macro_ = macro, made_ = type##_init(), zero_; \
@@ -351,7 +351,7 @@ static const struct {
     {"rk_watch", (any_fn)rk_watch},
 };
 
-static void every_function_is_there(void) {
+static void lesson_27_every_function_is_there(void) {
   size_t i;
   for (i = 0; i < sizeof functions / sizeof *functions; i++) CHECK(functions[i].function != NULL);
 }
@@ -377,9 +377,9 @@ static void versions_and_names_have_words(void) {
 
 int main(int argc, char **argv) {
   check_unused();
-  RUN(constants_have_their_frozen_values);
-  RUN(initialisers_and_init_functions_agree);
-  RUN(every_function_is_there);
+  RUN(lesson_13_constants_have_their_frozen_values);
+  RUN(lesson_27_initialisers_and_init_functions_agree);
+  RUN(lesson_27_every_function_is_there);
   RUN(versions_and_names_have_words);
   return check_result();
 }

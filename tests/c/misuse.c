@@ -188,7 +188,7 @@ static void forged_leases(void) {
   BAD(rk_abort(&other), RK_ERR_INVALID_HANDLE);
 }
 
-static void capacities_and_other_numbers(void) {
+static void lesson_07_capacities_and_other_numbers(void) {
   static const uint32_t bad[] = {1, 3, 1000, 0x80000001u, 0xffffffffu};
   rk_launch_options_t options = options_for("echo", 0);
   rk_kernel_t kernel;
@@ -271,7 +271,7 @@ static void lesson_20_a_launch_that_finds_no_memory_leaves_nothing_behind(void) 
   OK(rk_program_unregister(runtime, "huge"));
 }
 
-static void ids_and_names(void) {
+static void lesson_11_ids_and_names(void) {
   static char id[10001];
   static const char *const bad[] = {"", "two words", "\xff\xfe", "\xc3\xa4", "new\nline", "a*b"};
   rk_launch_options_t options = options_for("echo", 0);
@@ -526,9 +526,9 @@ int main(int argc, char **argv) {
   RUN(null_for_every_pointer);
   RUN(handles_that_are_zero_random_stale_or_of_a_dead_runtime);
   RUN(forged_leases);
-  RUN(capacities_and_other_numbers);
+  RUN(lesson_07_capacities_and_other_numbers);
   RUN(lesson_20_a_launch_that_finds_no_memory_leaves_nothing_behind);
-  RUN(ids_and_names);
+  RUN(lesson_11_ids_and_names);
   RUN(lesson_28_struct_sizes);
   RUN(contexts_after_their_handler_and_on_other_threads);
   RUN(the_environment_chooses_for_auto_only);

@@ -14,7 +14,7 @@ warnings="-Wall -Wextra -Wpedantic -Wundef -Werror"
 passed=0
 failed=0
 
-suites="conformance_message conformance_call conformance_handler conformance_lifecycle conformance_metrics misuse"
+suites="conformance_message conformance_call conformance_handler conformance_lifecycle conformance_metrics conformance_nested misuse"
 programs="layout $suites fork exit idle stress soak"
 
 LD_LIBRARY_PATH=$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}

@@ -129,3 +129,112 @@ impl Threads for Cpu {
         self.persistent.join();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::c_void;
+
+    use super::*;
+    use crate::layout::{
+        RK_OK, RK_STATE_ACTIVE, RkContext, RkLaunchOptions, RkMessage, RkProgram, RkRuntimeOptions, RkStatus,
+    };
+    use crate::runtime::{DeviceCode, KernelState, Outgoing, Program, Runtime, RuntimeOptions, UserData};
+
+    extern "C-unwind" fn quiet(_: *mut RkContext, _: *const RkMessage) -> RkStatus {
+        RK_OK
+    }
+
+    const OPTIONS: RkRuntimeOptions = RkRuntimeOptions {
+        struct_size: size_of::<RkRuntimeOptions>() as u32,
+        backend: 1,
+        device_index: 0,
+        worker_threads: 1,
+        kernels_max: 0,
+        event_capacity: 0,
+        reserved: [0; 8],
+    };
+
+    const PROGRAM: RkProgram = RkProgram {
+        struct_size: size_of::<RkProgram>() as u32,
+        flags: 0,
+        name: std::ptr::null(),
+        on_message: Some(quiet),
+        on_start: None,
+        on_stop: None,
+        user_data: std::ptr::null_mut(),
+        drop_user_data: None,
+        cuda_code_kind: 0,
+        cuda_code: std::ptr::null::<c_void>(),
+        cuda_code_size: 0,
+        cuda_handler: std::ptr::null(),
+        state_size: 0,
+        reserved: [0; 8],
+    };
+
+    const LAUNCH: RkLaunchOptions = RkLaunchOptions {
+        struct_size: size_of::<RkLaunchOptions>() as u32,
+        mode: 0,
+        grid_size: 0,
+        block_size: 0,
+        input_queue_capacity: 0,
+        output_queue_capacity: 0,
+        payload_size_max: 0,
+        shared_memory_size: 0,
+        flags: 0,
+        wait_strategy: 0,
+        overflow: 0,
+        restart: 0,
+        restart_max: 0,
+        cpu: 0,
+        restart_window_ns: 0,
+        restart_backoff_ns: 0,
+        program: std::ptr::null(),
+        reserved: [0; 8],
+    };
+
+    fn now<T>(mut future: BoxFuture<'_, T>) -> T {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        loop {
+            match future.as_mut().poll(&mut context) {
+                std::task::Poll::Ready(value) => return value,
+                std::task::Poll::Pending => std::thread::yield_now(),
+            }
+        }
+    }
+
+    /// The trait by itself, as any backend is used.
+    #[test]
+    fn the_trait_launches_finds_lists_measures_and_ends_kernels() {
+        let handle = runtime::create(RuntimeOptions::checked(&OPTIONS).expect("options"), super::open)
+            .expect("a runtime");
+        let runtime: Arc<Runtime> = runtime::find(handle).expect("the runtime");
+        let user_data = UserData::new(std::ptr::null_mut(), None);
+        let device = DeviceCode::checked(0, &[], None).expect("no device code");
+        let program = Program::checked("quiet", &PROGRAM, user_data, device).expect("a program");
+        runtime.register(program).expect("a name");
+        let backend = runtime.trait_object();
+        let options = || LaunchOptions::checked(&LAUNCH, Some("quiet")).expect("options");
+
+        assert_eq!(backend.backend(), Backend::Cpu);
+        assert!(backend.is_backend_available(Backend::Auto) && !backend.is_backend_available(Backend::Cuda));
+        let a = now(backend.launch("a", options())).expect("a launch");
+        let b = now(backend.launch("b", options())).expect("a launch");
+        assert_eq!(now(backend.launch("a", options())).map_err(|error| error.status()), Err(-6));
+        assert_eq!(backend.get_kernel(&KernelId::new("b")), Some(b));
+        assert_eq!(backend.get_kernel(&KernelId::new("c")), None);
+        assert_eq!(backend.list_kernels(), [KernelId::new("a"), KernelId::new("b")]);
+        let message = Outgoing { payload: b"x", tag: 0, block: 0, correlation: 0, deadline_ns: 0 };
+        a.send(&message, 0).expect("room");
+        let metrics = backend.kernel_metrics(&KernelId::new("a")).expect("a kernel");
+        assert_eq!((metrics.messages_sent, metrics.state), (1, RK_STATE_ACTIVE));
+        assert!(backend.kernel_metrics(&KernelId::new("c")).is_none());
+        now(backend.shutdown()).expect("an end");
+        assert_eq!(backend.metrics().active_kernels, 0);
+        assert_eq!((backend.metrics().total_launched, backend.metrics().messages_processed), (2, 1));
+        assert!(backend.list_kernels().is_empty());
+        assert_eq!(a.state().map_err(|error| error.status()), Ok(KernelState::Terminated));
+        drop(backend);
+        drop(runtime);
+        runtime::destroy(handle).expect("an end");
+    }
+}
