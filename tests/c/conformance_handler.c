@@ -437,6 +437,36 @@ static void every_wait_strategy_and_pinning_work(void) {
   OK(rk_runtime_destroy(runtime));
 }
 
+/* Replies with whether every signal that can be blocked is blocked on this thread. */
+static rk_status_t on_signals(rk_context_t *ctx, const rk_message_t *message) {
+  static const int some[] = {SIGINT, SIGTERM, SIGALRM, SIGUSR1, SIGCHLD, SIGPIPE, SIGHUP};
+  rk_message_t reply = *message;
+  sigset_t blocked;
+  size_t i;
+  sigemptyset(&blocked);
+  pthread_sigmask(SIG_SETMASK, NULL, &blocked);
+  reply.type = 1;
+  for (i = 0; i < sizeof some / sizeof *some; i++) reply.type &= sigismember(&blocked, some[i]) == 1;
+  return rk_context_reply(ctx, &reply);
+}
+
+static void signals_are_blocked_on_the_librarys_threads_and_left_alone_on_others(void) {
+  rk_runtime_t *runtime = make_runtime(1);
+  rk_launch_options_t options = options_for("signals", mode);
+  rk_message_t reply, request = check_message("x", 1);
+  rk_kernel_t kernel;
+  sigset_t mine;
+  OK(add_program(runtime, "signals", on_signals, 0, NULL));
+  options.flags = RK_LAUNCH_NO_HELP;
+  OK(rk_launch(runtime, "k", &options, &kernel));
+  OK(rk_call(kernel, &request, &reply, RK_FOREVER));
+  CHECK(reply.type == 1);
+  OK(rk_release(&reply));
+  sigemptyset(&mine);
+  CHECK(pthread_sigmask(SIG_SETMASK, NULL, &mine) == 0 && sigismember(&mine, SIGINT) == 0);
+  OK(rk_runtime_destroy(runtime));
+}
+
 int main(int argc, char **argv) {
   fixture_unused();
   for (mode = RK_MODE_PERSISTENT; mode <= RK_MODE_EVENT_DRIVEN; mode++) {
@@ -451,6 +481,7 @@ int main(int argc, char **argv) {
     RUN(overflow_as_dead_letters_drops_nothing_silently);
     RUN(kernels_send_to_kernels_by_routes);
     RUN(to_a_kernel_that_has_ended_is_a_dead_letter_and_full_is_said);
+    RUN(signals_are_blocked_on_the_librarys_threads_and_left_alone_on_others);
     RUN(every_wait_strategy_and_pinning_work);
     RUN(the_reply_to_a_kernel_goes_to_that_kernel_and_is_kept_if_it_must);
   }

@@ -186,6 +186,21 @@ static void a_paused_kernel_has_nothing_to_drain_with(void) {
   OK(rk_runtime_destroy(runtime));
 }
 
+static void what_a_shutdown_finds_queued_says_so(void) {
+  rk_runtime_t *runtime = make_runtime(1);
+  rk_kernel_t kernel = launched(runtime, "k", "echo", RK_LAUNCH_SUSPENDED);
+  rk_message_t message = check_message("m", 1);
+  rk_dead_letter_t letter;
+  OK(rk_send(kernel, &message, 0));
+  OK(rk_runtime_shutdown(runtime, MS(5000)));
+  CHECK(state_of(kernel) == RK_STATE_TERMINATED);
+  OK(rk_receive_dead_letter(runtime, &letter, 0));
+  CHECK(letter.reason == RK_DEAD_SHUTDOWN && letter.status == RK_ERR_SHUTDOWN && letter.kernel.id == kernel.id);
+  OK(rk_release(&letter.message));
+  CHECK_STATUS(add_program(runtime, "late", on_echo, 0, NULL), RK_ERR_SHUTDOWN);
+  OK(rk_runtime_destroy(runtime));
+}
+
 static void a_terminated_id_is_free_at_once_and_its_old_handle_still_answers(void) {
   rk_runtime_t *runtime = make_runtime(1);
   rk_kernel_t old = launched(runtime, "same", "echo", 0), young, found, list[4];
@@ -416,6 +431,7 @@ int main(int argc, char **argv) {
     RUN(terminate_drains_what_was_accepted);
     RUN(past_its_timeout_the_rest_become_dead_letters_in_order);
     RUN(a_paused_kernel_has_nothing_to_drain_with);
+    RUN(what_a_shutdown_finds_queued_says_so);
     RUN(a_terminated_id_is_free_at_once_and_its_old_handle_still_answers);
     RUN(lists_and_names_say_how_much_room_they_need);
     RUN(lesson_21_user_data_is_given_back_exactly_once_on_every_path);
