@@ -27,7 +27,8 @@ step "shared and static library" make --no-print-directory stage
 step "Rust tests" cargo test --release --quiet
 step "model checks" cargo test --release --quiet -p ringkernel-loom
 step "lints" cargo clippy --release --all-targets --quiet -- -D warnings
-step "C tests" tests/c/run.sh "$stage/lib" "$stage/include" "$build/c"
+step "debug library" cargo build --quiet --lib
+step "C tests" tests/c/run.sh "$stage/lib" "$stage/include" "$build/c" "$PWD/target/debug"
 step "examples" tests/examples.sh "$stage" "$build/examples"
 step "package and consumers" tests/package.sh "$build/package"
 

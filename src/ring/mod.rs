@@ -10,8 +10,8 @@
 //! ```
 //!
 //! # Source
-//! D. Vyukov, "Bounded MPMC queue" (2010), with *turns* in place of sequence numbers (as in the turn
-//! sequencers of Folly's MPMCQueue paper trail): slot `p mod capacity` of position `p`, lap
+//! D. Vyukov, "Bounded MPMC queue" (2010), with *turns* in place of sequence numbers (as
+//! Folly's MPMCQueue has them): slot `p mod capacity` of position `p`, lap
 //! `L = p / capacity`, is free for `p` when `turn == 2L`, published at `2L + 1`, released at `2(L + 1)`, which
 //! is "free" for the next lap. Fresh zeroed memory is a ring whose slots are free for lap 0, so a ring of a
 //! million slots touches no page until it is used.

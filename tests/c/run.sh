@@ -1,13 +1,14 @@
 #!/bin/sh
-# Builds and runs the C tests: tests/c/run.sh LIBDIR INCLUDEDIR OUTDIR
+# Builds and runs the C tests: tests/c/run.sh LIBDIR INCLUDEDIR OUTDIR DEBUGLIBDIR
 # Every program compiles as C99 and as C++11 with gcc and with clang; all run as gcc's C99, the conformance and
-# misuse suites in the other three too, then under valgrind, and with the address and undefined behaviour
-# sanitizers on the C side.
+# misuse suites in the other three too, then with a debug build of the library, under valgrind, and with the
+# address and undefined behaviour sanitizers on the C side.
 set -eu
 
 lib=$1
 include=$2
 out=$3
+debug=$4
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$out"
 warnings="-Wall -Wextra -Wpedantic -Wundef -Werror"
@@ -57,6 +58,13 @@ for program in layout $suites; do
   for variant in clang-c99 gcc-cxx11 clang-cxx11; do
     step "run $program $variant" run "$out/$program.$variant"
   done
+done
+
+# lesson 7: the same answers from a debug build, where an overflow is a panic.
+mkdir -p "$out/debug"
+ln -sf "$debug/libringkernel.so" "$out/debug/libringkernel.so.0"
+for program in $suites stress; do
+  step "debug library $program" env RK_TEST_SLOW=1 LD_LIBRARY_PATH="$out/debug" timeout 900 "$out/$program.gcc-c99"
 done
 
 exception() {
