@@ -3,6 +3,7 @@
 //! Errors are values with fields; the sentence is made when somebody asks for it (`rk_last_error`), so a
 //! full queue on the hot path costs no formatting. Identifiers are shared, not copied.
 
+use std::cell::RefCell;
 use std::ffi::CStr;
 use std::sync::Arc;
 
@@ -123,6 +124,37 @@ impl Error {
             _ => 0,
         }
     }
+}
+
+thread_local! {
+    static LAST: RefCell<Option<Error>> = const { RefCell::new(None) };
+}
+
+/// Keeps a failure as the thread's last one.
+#[cold]
+pub(crate) fn keep(error: Error) {
+    // A thread that is being torn down has no last error to keep.
+    let _ = LAST.try_with(|last| last.replace(Some(error)));
+}
+
+/// The thread's last failure.
+pub(crate) fn last<T>(read: impl FnOnce(Option<&Error>) -> T) -> Option<T> {
+    LAST.try_with(|last| last.try_borrow().ok().map(|last| read(last.as_ref()))).ok().flatten()
+}
+
+/// Runs code of the application inside a call of its thread: what fails in there is not the caller's failure.
+pub(crate) fn set_aside<T>(body: impl FnOnce() -> T) -> T {
+    /// Puts the words back, also when the body unwinds.
+    struct Restore(Option<Error>);
+
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            let _ = LAST.try_with(|last| last.replace(self.0.take()));
+        }
+    }
+
+    let _restore = Restore(LAST.try_with(|last| last.borrow().clone()).ok().flatten());
+    body()
 }
 
 /// The name of a status; a word for every value.

@@ -4,16 +4,11 @@
 //! stays a value with fields until `rk_last_error` asks for its sentence.
 
 use std::any::Any;
-use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
 use crate::layout::{RK_OK, RkStatus};
 use crate::process;
-
-thread_local! {
-    static LAST_ERROR: RefCell<Option<Error>> = const { RefCell::new(None) };
-}
 
 /// For an export that returns a status.
 #[inline]
@@ -67,12 +62,6 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 #[cold]
 fn keep(error: Error) -> RkStatus {
     let status = error.status();
-    // A thread that is being torn down has no last error to keep.
-    let _ = LAST_ERROR.try_with(|last| last.replace(Some(error)));
+    error::keep(error);
     status
-}
-
-/// The thread's last failure.
-pub(super) fn last_error<T>(read: impl FnOnce(Option<&Error>) -> T) -> Option<T> {
-    LAST_ERROR.try_with(|last| last.try_borrow().ok().map(|last| read(last.as_ref()))).ok().flatten()
 }

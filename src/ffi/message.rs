@@ -186,7 +186,7 @@ pub unsafe extern "C" fn rk_commit_batch(
 ///
 /// Nothing there is RK_ERR_EMPTY at timeout 0, else RK_ERR_TIMEOUT; on a kernel that has ended and whose
 /// queue is empty it is RK_ERR_TERMINATED or RK_ERR_KERNEL_FAILED. Any number of threads may receive, each
-/// message goes to one of them. Any thread; on this same kernel not from its handler, unless the timeout is 0.
+/// message goes to one of them. The caller may help as in rk_call. Any thread; on this same kernel not from its handler, unless the timeout is 0.
 ///
 /// # Safety
 /// Pointers are NULL or valid as the header says.
@@ -265,7 +265,10 @@ pub unsafe extern "C" fn rk_release_batch(messages: *mut RkMessage, count: usize
 ///
 /// The reply goes to this caller and nowhere else, and carries the request's correlation. A handler that
 /// fails the message: its status. A handler that does not reply: RK_ERR_TIMEOUT; its late reply is dropped and
-/// counted. A full queue: RK_ERR_FULL at timeout 0. Any thread, also from a handler of another kernel.
+/// counted. A full queue: RK_ERR_FULL at timeout 0. While it waits the caller may run the handlers of an idle
+/// event-driven kernel itself, with a limited timeout only if they were short so far; should one then take
+/// longer than the timeout, the call returns RK_ERR_TIMEOUT when that handler does. With RK_LAUNCH_NO_HELP the
+/// time is always kept. Any thread, also from a handler of another kernel.
 ///
 /// # Safety
 /// Pointers are NULL or valid as the header says.

@@ -71,7 +71,7 @@ pub extern "C" fn rk_status_text(status: RkStatus) -> *const c_char {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rk_last_error(buf: *mut c_char, capacity: usize) -> usize {
     guard::plain(0, || {
-        let text = guard::last_error(|error| error.map(ToString::to_string)).flatten().unwrap_or_default();
+        let text = error::last(|error| error.map(ToString::to_string)).flatten().unwrap_or_default();
         arg::copy_text(&text, buf, capacity)
     })
 }
@@ -79,7 +79,7 @@ pub unsafe extern "C" fn rk_last_error(buf: *mut c_char, capacity: usize) -> usi
 /// The CUresult or errno behind this thread's last failure, 0 if none. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn rk_last_backend_code() -> i32 {
-    guard::plain(0, || guard::last_error(|error| error.map_or(0, error::Error::backend_code)).unwrap_or(0))
+    guard::plain(0, || error::last(|error| error.map_or(0, error::Error::backend_code)).unwrap_or(0))
 }
 
 /// Sets who receives the library's log; silent until then.

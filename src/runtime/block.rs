@@ -207,7 +207,6 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
         block.counters.depth_max.raise(ring.depth());
     }
     let mut handled = 0;
-    let mut room = Room { kernel, freed: 0, enough: (kernel.options.input_capacity / 4).clamp(1, ROOM) };
     loop {
         let control = kernel.control();
         let phase = Kernel::phase(control);
@@ -230,7 +229,8 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
                 turn.take(&received, phase, control);
                 // SAFETY: as above, and a message was peeked.
                 unsafe { ring.advance() };
-                room.add_slot();
+                // After each message: the next one may wait for the very sender that waits here.
+                kernel.input_was_released();
                 handled += 1;
             }
             None if phase == Phase::Run => return After::Idle,
@@ -238,40 +238,6 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
                 Some(after) => return after,
                 None => continue,
             },
-        }
-    }
-}
-
-/// Slots that are freed before a sender who waits for one is woken: a sender that is woken for each slot of a
-/// full queue sleeps again after each message, which costs both sides a system call per message.
-const ROOM: u32 = 16;
-
-/// The room that a runner has made and nobody was told of; told at the latest when the runner leaves.
-struct Room<'a> {
-    kernel: &'a Kernel,
-    freed: u32,
-    enough: u32,
-}
-
-impl Room<'_> {
-    #[inline]
-    fn add_slot(&mut self) {
-        self.freed += 1;
-        if self.freed >= self.enough {
-            self.tell();
-        }
-    }
-
-    fn tell(&mut self) {
-        self.freed = 0;
-        self.kernel.input_was_released();
-    }
-}
-
-impl Drop for Room<'_> {
-    fn drop(&mut self) {
-        if self.freed > 0 {
-            self.tell();
         }
     }
 }
@@ -302,7 +268,8 @@ impl Turn<'_> {
             }
             !self.put_out()
         };
-        let own = |kept: &Kept| kept.target == self.kernel.handle && kept.block == self.index;
+        let here = |block: u32| block == self.index || block == RK_ANY_BLOCK;
+        let own = |kept: &Kept| kept.target == self.kernel.handle && here(kept.block);
         let takes_input = !full || self.body.kept.borrow().front().is_some_and(own);
         self.block.full.store(!takes_input, Ordering::Relaxed);
         takes_input

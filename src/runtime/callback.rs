@@ -7,6 +7,7 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::error;
 use crate::layout::{
     RK_ERR_KERNEL_FAILED, RkContext, RkDropFn, RkHandlerFn, RkMessage, RkStartFn, RkStatus, RkStopFn,
 };
@@ -40,7 +41,7 @@ impl Drop for UserData {
             let pointer = self.pointer.0;
             // A panic of the application's code here has nobody to be told to.
             // SAFETY: the application promised a function that takes its pointer.
-            let _ = catch_unwind(AssertUnwindSafe(|| unsafe { function(pointer) }));
+            let _ = error::set_aside(|| catch_unwind(AssertUnwindSafe(|| unsafe { function(pointer) })));
         }
     }
 }

@@ -258,16 +258,24 @@ impl Kernel {
         }
         for index in 0..self.options.grid_size {
             let block = self.block(index);
-            let is_empty = block.input.get().is_none_or(crate::ring::Ring::is_drained);
-            let runs_code = match Self::phase(self.control()) {
-                Phase::Discard => false,
-                Phase::Drain => !is_empty || self.code.has_start_or_stop(),
-                Phase::Run | Phase::Rest => true,
-            };
-            // A queued block has been handed to a worker already, which will find the gate changed.
-            if !runs_code && (block.gate.enter_queued() || block.gate.enter_idle()) {
+            // As often as it takes: a run ends after a batch. A queued block has been handed to a worker
+            // already, which will find the gate changed.
+            while !self.runs_code(index)
+                && super::block::has_work(self, index)
+                && (block.gate.enter_queued() || block.gate.enter_idle())
+            {
                 super::block::run(self, index, None);
             }
+        }
+    }
+
+    /// Whether the next turn of a block may call the application's code.
+    fn runs_code(&self, index: u32) -> bool {
+        let is_empty = || self.block(index).input.get().is_none_or(crate::ring::Ring::is_drained);
+        match Self::phase(self.control()) {
+            Phase::Discard => false,
+            Phase::Drain => !is_empty() || self.code.has_start_or_stop(),
+            Phase::Run | Phase::Rest => true,
         }
     }
 }

@@ -7,10 +7,11 @@ use super::dead::{DeadLetters, Letter};
 use super::kernel::Kernel;
 use super::options::RuntimeOptions;
 use super::program::Program;
-use super::{calls, lifecycle::KernelState};
+use super::{blocking, calls, lifecycle::KernelState};
 use crate::clock::HybridClock;
 use crate::error::{Error, Result};
 use crate::metrics::Sums;
+use crate::ring::EventCount;
 use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, lock, monotonic_ns};
 
 /// Nodes of clocks; 0 is the host. All runtimes of the process share the numbers.
@@ -41,8 +42,21 @@ pub(crate) struct Core {
     registry: Mutex<Registry>,
     programs: Mutex<HashMap<Arc<str>, Arc<Program>>>,
     accepting: AtomicBool,
+    /// Launches and registrations in progress, and who waits for them to be over.
+    under_way: AtomicU32,
+    over: EventCount,
     launched: AtomicU64,
     sequence: AtomicU64,
+}
+
+/// See [`Core::under_way`].
+pub(crate) struct UnderWay<'a>(&'a Core);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::SeqCst);
+        self.0.over.notify_all();
+    }
 }
 
 /// The right to fill in an id that was claimed; dropped unfilled, the id is free again.
@@ -63,6 +77,8 @@ impl Core {
             registry: Mutex::new(Registry::default()),
             programs: Mutex::new(HashMap::new()),
             accepting: AtomicBool::new(true),
+            under_way: AtomicU32::new(0),
+            over: EventCount::new(),
             launched: AtomicU64::new(0),
             sequence: AtomicU64::new(0),
         }
@@ -107,8 +123,21 @@ impl Core {
         found.ok_or_else(|| Error::NotFound { what: "program", name: name.into() })
     }
 
-    /// Lets go of everything that points back here; every kernel has ended.
+    /// Counts a launch or registration until the guard is dropped, after all that it holds.
+    pub(crate) fn under_way(&self) -> UnderWay<'_> {
+        self.under_way.fetch_add(1, Ordering::SeqCst);
+        UnderWay(self)
+    }
+
+    /// Waits until no launch or registration is in progress; none can begin that is not refused.
+    pub(crate) fn await_launches(&self) {
+        blocking::wait(&self.over, u64::MAX, || (self.under_way.load(Ordering::SeqCst) == 0).then_some(()));
+    }
+
+    /// Lets go of everything that points back here; every kernel has ended. Who waits for dead letters is
+    /// told.
     pub(crate) fn let_go(&self) {
+        self.dead.close();
         let programs = std::mem::take(&mut *lock(&self.programs));
         drop(programs);
         let lingering = std::mem::take(&mut lock(&self.registry).lingering);

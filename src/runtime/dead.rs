@@ -9,6 +9,7 @@ use super::blocking;
 use super::buffer::Buffer;
 use super::lease::{Kind, Lease};
 use super::log;
+use crate::error::{Error, Result};
 use crate::layout::{RkDeadLetter, RkKernel, RkMessage, RkStatus};
 use crate::limits::{DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX, LEASE_POSITION_BITS};
 use crate::ring::{EventCount, Header};
@@ -33,6 +34,8 @@ pub(crate) struct Letter {
 struct Queue {
     letters: VecDeque<(Letter, Buffer)>,
     bytes: usize,
+    /// The runtime is destroyed.
+    closed: bool,
 }
 
 /// The dead letters of a runtime.
@@ -47,7 +50,7 @@ pub(crate) struct DeadLetters {
 impl DeadLetters {
     pub(crate) const fn new() -> Self {
         Self {
-            queue: Mutex::new(Queue { letters: VecDeque::new(), bytes: 0 }),
+            queue: Mutex::new(Queue { letters: VecDeque::new(), bytes: 0, closed: false }),
             arrived: EventCount::new(),
             count: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -88,34 +91,48 @@ impl DeadLetters {
         }
     }
 
-    /// Takes the oldest letter out; a deadline of 0 does not wait.
-    pub(crate) fn take(&self, deadline_ns: u64) -> Option<RkDeadLetter> {
-        let (letter, payload) = blocking::wait(&self.arrived, deadline_ns, || {
+    /// Nobody waits for letters any more.
+    pub(crate) fn close(&self) {
+        lock(&self.queue).closed = true;
+        self.arrived.notify_all();
+    }
+
+    /// Takes the oldest letter out; a deadline of 0 does not wait. `None` when the time is over.
+    pub(crate) fn take(&self, deadline_ns: u64) -> Option<Result<RkDeadLetter>> {
+        blocking::wait(&self.arrived, deadline_ns, || {
             let mut queue = lock(&self.queue);
+            if queue.closed {
+                return Some(Err(Error::Shutdown));
+            }
             let (letter, payload) = queue.letters.pop_front()?;
             queue.bytes -= payload.capacity();
-            Some((letter, payload))
-        })?;
-        let number = NEXT_VIEW.fetch_add(1, Ordering::Relaxed) & ((1 << LEASE_POSITION_BITS) - 1);
-        let header = &letter.header;
-        let message = RkMessage {
-            payload: payload.as_ptr_or_null().cast_const().cast(),
-            payload_size: header.payload_size as usize,
-            r#type: header.tag,
-            block: letter.block,
-            correlation: header.correlation,
-            source: header.source,
-            deadline_ns: letter.deadline_ns,
-            timestamp: header.timestamp,
-            lease: Lease { kind: Kind::DeadLetter, index: 0, position: number }.encode(),
-        };
-        lock(&VIEWED).get_or_insert_default().insert(number, payload);
-        Some(RkDeadLetter {
-            message,
-            kernel: RkKernel { id: letter.kernel },
-            reason: letter.reason,
-            status: letter.status,
+            drop(queue);
+            Some(Ok(view(&letter, payload)))
         })
+    }
+}
+
+/// What the application gets of a letter.
+fn view(letter: &Letter, payload: Buffer) -> RkDeadLetter {
+    let number = NEXT_VIEW.fetch_add(1, Ordering::Relaxed) & ((1 << LEASE_POSITION_BITS) - 1);
+    let header = &letter.header;
+    let message = RkMessage {
+        payload: payload.as_ptr_or_null().cast_const().cast(),
+        payload_size: header.payload_size as usize,
+        r#type: header.tag,
+        block: letter.block,
+        correlation: header.correlation,
+        source: header.source,
+        deadline_ns: letter.deadline_ns,
+        timestamp: header.timestamp,
+        lease: Lease { kind: Kind::DeadLetter, index: 0, position: number }.encode(),
+    };
+    lock(&VIEWED).get_or_insert_default().insert(number, payload);
+    RkDeadLetter {
+        message,
+        kernel: RkKernel { id: letter.kernel },
+        reason: letter.reason,
+        status: letter.status,
     }
 }
 

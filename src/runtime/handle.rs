@@ -11,7 +11,7 @@ use super::lifecycle::KernelState;
 use super::message::{Outgoing, output_view, view};
 use super::table::Table;
 use super::{block, blocking, calls, context};
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
 use crate::layout::*;
 use crate::limits::{BATCH_MAX, HANDLE_INDEX_BITS, HELP_DEPTH_MAX};
 use crate::sync::{Arc, AtomicU64, Ordering, monotonic_ns};
@@ -448,7 +448,7 @@ fn help(kernel: &Arc<Kernel>, index: u32, timeout_ns: u64, until: &dyn Fn() -> b
         return false;
     }
     let start = if timeout_ns == u64::MAX { 0 } else { monotonic_ns() };
-    block::run(kernel, index, Some(until));
+    error::set_aside(|| block::run(kernel, index, Some(until)));
     if start != 0 {
         block.note_pace(monotonic_ns() - start);
     }

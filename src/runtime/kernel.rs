@@ -11,8 +11,7 @@
 //! it when it is too late: a ring made after the kernel was closed would take messages that nobody drains.
 //!
 //! # Who waits on what
-//! `space`: senders for room in an input ring; notified when a runner has taken a few messages, and at the
-//! latest when it leaves. `readable`:
+//! `space`: senders for room in an input ring; notified after each message that a runner took. `readable`:
 //! receivers; notified after each emission and at the end. `lifecycle`: `rk_wait`, `rk_deactivate`; notified
 //! on every change of state and whenever a runner leaves a block. Blocks never wait: a block whose output has
 //! no room is *stalled* and is *poked* by whoever makes room (see `block.rs`).

@@ -3,7 +3,8 @@
 //! # Destroy
 //! 1. Shutdown: nothing is accepted; every kernel drains, then discards, within a bounded time. A handler that
 //!    does not return makes it RK_ERR_TIMEOUT and the runtime stays, shut down, to be destroyed later.
-//! 2. The runtime's handle becomes stale: of several destroyers one goes on.
+//! 2. The runtime's handle becomes stale: of several destroyers one goes on. Launches and registrations that
+//!    are still on their way to being refused are waited for: they hold programs.
 //! 3. Every kernel's handle becomes stale and programs are let go: user data is given back.
 //! 4. The backend joins its threads, the control thread ends. No callback can run after that, for there are
 //!    no kernels, no programs and no threads.
@@ -22,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::layout::{RkDeadLetter, RkRuntimeMetrics};
 use crate::limits::{DESTROY_DRAIN_NS, DESTROY_GRACE_NS, TERMINATE_GRACE_NS};
 use crate::process;
-use crate::sync::{Arc, AtomicU64, Mutex, Ordering, RwLock, lock, monotonic_ns};
+use crate::sync::{Arc, AtomicU64, Ordering, RwLock, monotonic_ns};
 
 static RUNTIMES: RwLock<Option<HashMap<u64, Arc<Runtime>>>> = RwLock::new(None);
 /// Handles are odd multiples that no allocator returns, and never repeat.
@@ -50,8 +51,6 @@ pub struct Runtime {
     core: Arc<Core>,
     backend: Arc<dyn RingKernelRuntime>,
     threads: Arc<dyn Threads>,
-    /// Shutdowns take turns.
-    ending: Mutex<()>,
 }
 
 /// Makes a runtime; its encoded handle.
@@ -63,7 +62,7 @@ pub(crate) fn create(options: RuntimeOptions, open: Open) -> Result<u64> {
     process::prepare().map_err(refused)?;
     let core = Arc::new(Core::new(options, Control::start().map_err(refused)?));
     let Opened { backend, threads } = open(&core)?;
-    let runtime = Arc::new(Runtime { core, backend, threads, ending: Mutex::new(()) });
+    let runtime = Arc::new(Runtime { core, backend, threads });
     let handle = (NEXT.fetch_add(1, Ordering::Relaxed) << 12) | 0x0a51;
     let mut runtimes = RUNTIMES.write().unwrap_or_else(|poisoned| poisoned.into_inner());
     runtimes.get_or_insert_default().insert(handle, runtime);
@@ -96,6 +95,7 @@ pub fn destroy(handle: u64) -> Result<()> {
         runtimes.as_mut().and_then(|all| all.remove(&handle))
     };
     let removed = removed.ok_or_else(|| stale(handle))?;
+    runtime.core.await_launches();
     for kernel in runtime.core.all() {
         handle::remove(&kernel);
     }
@@ -131,7 +131,6 @@ impl Runtime {
     }
 
     fn end(&self, timeout_ns: u64, grace_ns: u64) -> Result<()> {
-        let _turn = lock(&self.ending);
         self.core.stop_accepting();
         let core = Arc::clone(&self.core);
         self.core.control.shutdown(&self.backend, move || core.all(), timeout_ns, grace_ns)
@@ -160,6 +159,7 @@ impl Runtime {
 
     /// `rk_program_register`.
     pub fn register(&self, program: Program) -> Result<()> {
+        let _under_way = self.core.under_way();
         self.core.register(program)
     }
 
@@ -170,6 +170,7 @@ impl Runtime {
 
     /// `rk_launch`.
     pub fn launch(&self, id: &str, options: LaunchOptions) -> Result<KernelHandle> {
+        let _under_way = self.core.under_way();
         let backend = Arc::clone(&self.backend);
         let id = id.to_owned();
         self.core.control.run(Box::pin(async move { backend.launch(&id, options).await }))
@@ -194,12 +195,12 @@ impl Runtime {
     /// `rk_receive_dead_letter`.
     pub fn receive_dead_letter(&self, timeout_ns: u64) -> Result<RkDeadLetter> {
         let letter = self.core.dead.take(blocking::deadline(timeout_ns));
-        letter.ok_or_else(|| {
+        letter.unwrap_or_else(|| {
             let name = "the runtime".into();
-            match timeout_ns {
+            Err(match timeout_ns {
                 0 => Error::Empty { what: "the queue of dead letters", name },
                 _ => Error::Timeout { what: "the wait for a dead letter", name, timeout_ns },
-            }
+            })
         })
     }
 }

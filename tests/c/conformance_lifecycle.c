@@ -349,6 +349,34 @@ static void lesson_04_wait_against_terminate_never_hangs(void) {
   OK(rk_runtime_destroy(runtime));
 }
 
+static void slow_drop(void *user_data) {
+  (void)user_data;
+  check_sleep_ms(30);
+}
+
+/* The last step of an end takes its time here, so that the waiter sleeps again after every earlier one. */
+static void lesson_04_the_very_last_step_of_an_end_wakes_the_waiter(void) {
+  rk_runtime_t *runtime = make_runtime(1);
+  rk_program_t program = RK_PROGRAM_INIT;
+  int round;
+  program.name = "slow";
+  program.on_message = on_echo;
+  program.drop_user_data = slow_drop;
+  for (round = 0; round < 3; round++) {
+    pthread_t thread;
+    void *failed;
+    OK(rk_program_register(runtime, &program));
+    target = launched(runtime, "k", "slow", 0);
+    OK(rk_program_unregister(runtime, "slow"));
+    CHECK(pthread_create(&thread, NULL, wait_for_it, NULL) == 0);
+    check_sleep_ms(5);
+    OK(rk_terminate(target, RK_FOREVER));
+    CHECK(pthread_join(thread, &failed) == 0 && failed == NULL);
+    OK(rk_destroy(target));
+  }
+  OK(rk_runtime_destroy(runtime));
+}
+
 static void lesson_17_shutdown_is_bounded_idempotent_and_names_what_runs(void) {
   rk_runtime_t *runtime = make_runtime(1);
   rk_launch_options_t options = options_for("echo", mode);
@@ -437,6 +465,7 @@ int main(int argc, char **argv) {
     RUN(lesson_21_user_data_is_given_back_exactly_once_on_every_path);
     RUN(lesson_05_of_two_launches_of_one_id_exactly_one_wins);
     RUN(lesson_04_wait_against_terminate_never_hangs);
+    RUN(lesson_04_the_very_last_step_of_an_end_wakes_the_waiter);
     RUN(lesson_21_no_handler_outlives_its_runtime_not_even_of_a_destroyed_kernel);
     RUN(a_second_terminate_waits_for_the_first_and_cuts_nothing_short);
     RUN(lesson_17_shutdown_is_bounded_idempotent_and_names_what_runs);

@@ -15,7 +15,8 @@ warnings="-Wall -Wextra -Wpedantic -Wundef -Werror"
 passed=0
 failed=0
 
-suites="conformance_message conformance_call conformance_handler conformance_lifecycle conformance_metrics conformance_nested misuse"
+suites="conformance_message conformance_call conformance_handler conformance_lifecycle conformance_metrics conformance_nested \
+conformance_batch conformance_counts conformance_process conformance_reentry conformance_shutdown misuse"
 programs="layout $suites fork exit idle stress soak"
 
 LD_LIBRARY_PATH=$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
