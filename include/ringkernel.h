@@ -286,51 +286,6 @@
 #define RK_LOG_TRACE 5
 
 /**
- * The states of the header.
- */
-enum KernelState
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
-  /**
-   * Being made; nobody has its handle.
-   */
-  Created = RK_STATE_CREATED,
-  /**
-   * Launched, not activated.
-   */
-  Launched = RK_STATE_LAUNCHED,
-  /**
-   * Running.
-   */
-  Active = RK_STATE_ACTIVE,
-  /**
-   * Paused.
-   */
-  Deactivated = RK_STATE_DEACTIVATED,
-  /**
-   * Stopping.
-   */
-  Terminating = RK_STATE_TERMINATING,
-  /**
-   * Ended.
-   */
-  Terminated = RK_STATE_TERMINATED,
-  /**
-   * Ended by a failure.
-   */
-  Failed = RK_STATE_FAILED,
-};
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum KernelState KernelState;
-#else
-typedef uint32_t KernelState;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
-
-/**
  * What a handler is given; valid only inside it. An encoded handle, never an address. Opaque.
  */
 typedef struct rk_context_t rk_context_t;
@@ -1145,10 +1100,7 @@ typedef struct rk_kernel_metrics_t {
  */
 #define RK_ERR_INTERNAL -401
 
-/**
- * All states, in the order of their numbers.
- */
-#define KernelState_ALL { Created, Launched, Active, Deactivated, Terminating, Terminated, Failed, }
+
 
 #ifdef __cplusplus
 extern "C" {

@@ -51,6 +51,9 @@ static void set_up(void) {
   OK(rk_launch(runtime, "slow", &options, &slow));
 }
 
+/* Later than this is too late, also on a busy machine. */
+static uint64_t slack(void) { return check_slow() ? MS(20000) : MS(1000); }
+
 static void lesson_08_every_wait_takes_the_time_asked(void) {
   static const uint64_t times[] = {1, 1000, MS(1), MS(35)};
   int verb;
@@ -59,13 +62,13 @@ static void lesson_08_every_wait_takes_the_time_asked(void) {
   for (verb = 0; verb < VERBS; verb++) {
     uint64_t start = check_now(), took;
     CHECK_STATUS(wait_in_vain(verb, 0), at_once(verb));
-    CHECK(check_now() - start < MS(1000));
+    CHECK(check_now() - start < slack());
     for (i = 0; i < sizeof times / sizeof *times; i++) {
       start = check_now();
       CHECK_STATUS(wait_in_vain(verb, times[i]), RK_ERR_TIMEOUT);
       took = check_now() - start;
-      if (took < times[i] || took >= times[i] + MS(1000)) printf("verb %d: %lu ns\n", verb, (unsigned long)took);
-      CHECK(took >= times[i] && took < times[i] + MS(1000));
+      if (took < times[i] || took >= times[i] + slack()) printf("verb %d: %lu ns\n", verb, (unsigned long)took);
+      CHECK(took >= times[i] && took < times[i] + slack());
     }
   }
   OK(rk_runtime_destroy(runtime));
