@@ -233,10 +233,11 @@ pub(super) fn message<'a>(pointer: *const RkMessage, argument: &'static str) -> 
 
 /// The parts of a message that a sender says.
 pub(super) fn outgoing<'a>(message: &RkMessage) -> Result<Outgoing<'a>> {
-    Ok(Outgoing {
-        payload: bytes(message.payload, message.payload_size, "message.payload")?,
-        ..header(message)
-    })
+    let (size, limit) = (message.payload_size, isize::MAX as usize);
+    if size > limit && !message.payload.is_null() {
+        return Err(Error::TooLarge { kernel: "of any name".into(), size, limit });
+    }
+    Ok(Outgoing { payload: bytes(message.payload, size, "message.payload")?, ..header(message) })
 }
 
 /// The parts of a message header, without its payload.

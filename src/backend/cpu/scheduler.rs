@@ -122,6 +122,11 @@ impl Scheduler {
                 let _ = thread.join();
             }
         }
+        // What was pushed after the last worker looked: entries that helpers overtook. They hold kernels, and
+        // kernels hold this scheduler.
+        while !self.injector.is_empty() {
+            drop(self.injector.steal());
+        }
     }
 
     fn push(&self, task: Task) {
@@ -187,10 +192,14 @@ impl Scheduler {
 
     /// Waits for a block to run; `None`: the end.
     fn wait(&self) -> Option<Task> {
-        let mut look = || match self.next() {
-            Some(task) => Some(Some(task)),
-            None if self.stopping.load(Ordering::SeqCst) => Some(None),
-            None => None,
+        let mut look = || {
+            // In this order: what was pushed before the stop is found after it was seen.
+            let stopping = self.stopping.load(Ordering::SeqCst);
+            match self.next() {
+                Some(task) => Some(Some(task)),
+                None if stopping => Some(None),
+                None => None,
+            }
         };
         EventCount::poll(&mut look).or_else(|| self.idle.sleep_until(u64::MAX, &mut look)).flatten()
     }
