@@ -1657,6 +1657,25 @@ uint32_t rk_context_thread_count(const struct rk_context_t *ctx);
 void rk_context_sync(struct rk_context_t *ctx);
 
 /**
+ * Whether the kernel is to pause or to end: a handler that takes long asks now and then, and comes to an end. On a
+ * GPU each thread asks for itself, by a trip over the bus, and their answers may differ. Inside a handler.
+ *
+ * # Safety
+ * As rk_context_state; anything else gets false.
+ */
+bool rk_context_stopping(const struct rk_context_t *ctx);
+
+/**
+ * Barrier of all blocks of a kernel that was launched with RK_LAUNCH_COOPERATIVE and runs on a GPU: all threads of
+ * all blocks call it, each block inside a handler. False, for all of them alike: the kernel is ending, was not
+ * launched so, or runs on the CPU. Inside a handler.
+ *
+ * # Safety
+ * As rk_context_state; anything else gets false.
+ */
+bool rk_context_grid_sync(struct rk_context_t *ctx);
+
+/**
  * The time of the kernel's hybrid logical clock: different and larger each time. Inside a handler.
  *
  * # Safety

@@ -27,6 +27,11 @@ impl HybridClock {
         Self { last: AtomicU64::new(0), node }
     }
 
+    /// Its number.
+    pub(crate) fn node(&self) -> u32 {
+        self.node
+    }
+
     /// The next time. `now_ns` is the wall clock, nanoseconds since the Unix epoch. Any thread.
     pub(crate) fn tick(&self, now_ns: u64) -> RkTimestamp {
         let now = (now_ns >> UNIT_BITS) << LOGICAL_BITS;

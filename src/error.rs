@@ -9,6 +9,9 @@ use std::sync::Arc;
 
 use crate::layout::*;
 
+/// What the driver calls a lack of memory (`CUDA_ERROR_OUT_OF_MEMORY`).
+const CUDA_OUT_OF_MEMORY: u32 = 2;
+
 /// The result of everything that can fail.
 pub type Result<T> = core::result::Result<T, Error>;
 
@@ -67,7 +70,19 @@ pub enum Error {
     #[error("{what} is not supported: {why}")]
     Unsupported { what: &'static str, why: &'static str },
     #[error("backend {backend} is not available: {why}")]
-    BackendUnavailable { backend: &'static str, why: &'static str },
+    BackendUnavailable { backend: &'static str, why: Arc<str>, code: u32 },
+    #[error("no CUDA device can be used: {why}")]
+    NoDevice { why: Arc<str>, code: u32 },
+    #[error("{what} failed: {name} ({code})")]
+    Cuda { what: Arc<str>, name: Arc<str>, code: u32 },
+    #[error("program {program:?} does not compile for the device: {log}")]
+    Compile { program: Arc<str>, log: Arc<str>, code: u32 },
+    #[error("the {asked} blocks of kernel {kernel:?} cannot all be resident on the device: {why}")]
+    NotResident { kernel: Arc<str>, asked: u32, why: Arc<str> },
+    #[error(
+        "a handler of kernel {kernel:?} has run for {limit_ms} ms without an end; the device cannot stop it"
+    )]
+    Hung { kernel: Arc<str>, limit_ms: u64 },
     #[error("{bytes} bytes for {what} could not be allocated")]
     OutOfMemory { what: &'static str, bytes: usize },
     #[error("the operating system refused {what} (errno {errno})")]
@@ -110,6 +125,11 @@ impl Error {
             Self::NoRoute { .. } => RK_ERR_NO_ROUTE,
             Self::Unsupported { .. } => RK_ERR_UNSUPPORTED,
             Self::BackendUnavailable { .. } => RK_ERR_BACKEND_UNAVAILABLE,
+            Self::NoDevice { .. } => RK_ERR_NO_DEVICE,
+            Self::Cuda { code: CUDA_OUT_OF_MEMORY, .. } => RK_ERR_OUT_OF_MEMORY,
+            Self::Cuda { .. } | Self::Hung { .. } => RK_ERR_DEVICE,
+            Self::Compile { .. } => RK_ERR_COMPILE,
+            Self::NotResident { .. } => RK_ERR_NOT_RESIDENT,
             Self::OutOfMemory { .. } => RK_ERR_OUT_OF_MEMORY,
             Self::Handler { status, .. } => *status,
             Self::Panic { .. } => RK_ERR_PANIC,
@@ -121,6 +141,10 @@ impl Error {
     pub fn backend_code(&self) -> i32 {
         match self {
             Self::System { errno, .. } => *errno,
+            Self::BackendUnavailable { code, .. }
+            | Self::NoDevice { code, .. }
+            | Self::Cuda { code, .. }
+            | Self::Compile { code, .. } => i32::try_from(*code).unwrap_or(i32::MAX),
             _ => 0,
         }
     }

@@ -670,6 +670,134 @@ pub(crate) struct SlotHeader {
 /// `SlotHeader::payload_size` of a slot that was claimed and then given up.
 pub(crate) const SLOT_SKIPPED: u32 = u32::MAX;
 
+/// Version of the structs below; `RKD_LAYOUT` of `include/ringkernel_device.cuh`, whose head explains them.
+pub(crate) const SEAT_LAYOUT: u32 = 1;
+
+/// What the host asks of a seat; written by the host only. C++: `rkd_control`.
+#[repr(C, align(128))]
+pub(crate) struct SeatControl {
+    /// Number of the command << 32 | verb.
+    pub(crate) command: u64,
+    /// Input position at which a drain is over.
+    pub(crate) drain_to: u64,
+    /// Records of the outbox that the host has taken.
+    pub(crate) outbox_head: u64,
+    /// CLOCK_MONOTONIC minus the device's timer, nanoseconds.
+    pub(crate) clock_offset: u64,
+    /// Time since the Unix epoch minus the device's timer, nanoseconds.
+    pub(crate) unix_offset: u64,
+    /// Changes with every route that ends.
+    pub(crate) route_version: u64,
+    /// Not 0: take no input.
+    pub(crate) hold: u64,
+    /// Device address of the tenant's [`SeatTenant`].
+    pub(crate) tenant: u64,
+    pub(crate) reserved: [u64; 8],
+}
+
+/// What a seat says; written by the device only. C++: `rkd_status`.
+#[repr(C, align(128))]
+pub(crate) struct SeatStatus {
+    /// [`SEAT_LAYOUT`] << 32 | size of a slot's header, once the block runs.
+    pub(crate) version: u64,
+    /// Number of the command that is done << 32 | phase.
+    pub(crate) ack: u64,
+    /// Positions of the input that are done with.
+    pub(crate) taken: u64,
+    /// Messages of peers that are done with.
+    pub(crate) peer_taken: u64,
+    /// Messages whose handler was called.
+    pub(crate) started: u64,
+    /// Of those, whose handler returned RK_OK.
+    pub(crate) processed: u64,
+    /// Of those, whose handler did not.
+    pub(crate) failed: u64,
+    /// Messages sent to peers on the device.
+    pub(crate) sent: u64,
+    /// Looks at the command word.
+    pub(crate) heartbeat: u64,
+    /// The device's timer at that time, nanoseconds.
+    pub(crate) timer: u64,
+    pub(crate) reserved: [u64; 6],
+}
+
+/// A block of a kernel, for the seat it moves into; written before, read only. C++: `rkd_tenant`.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct SeatTenant {
+    pub(crate) kernel: u64,
+    pub(crate) input: u64,
+    pub(crate) outbox: u64,
+    pub(crate) peer: u64,
+    pub(crate) state: u64,
+    pub(crate) inbox: u64,
+    pub(crate) routes: u64,
+    pub(crate) seat0: u64,
+    pub(crate) state_size: u64,
+    pub(crate) epoch: u64,
+    pub(crate) input_shift: u32,
+    pub(crate) outbox_shift: u32,
+    pub(crate) peer_shift: u32,
+    pub(crate) stride: u32,
+    pub(crate) payload_max: u32,
+    pub(crate) block: u32,
+    pub(crate) blocks: u32,
+    pub(crate) flags: u32,
+    pub(crate) node: u32,
+    pub(crate) route_max: u32,
+    pub(crate) shared_size: u32,
+    pub(crate) reserved: u32,
+}
+
+/// A route as the device sees it; the handle is written last. C++: `rkd_route`.
+#[repr(C, align(32))]
+pub(crate) struct SeatRoute {
+    pub(crate) handle: u64,
+    /// Device address of the first seat of the target; 0: through the host.
+    pub(crate) seats: u64,
+    pub(crate) blocks: u32,
+    pub(crate) epoch: u32,
+    pub(crate) payload_max: u32,
+    pub(crate) reserved: u32,
+}
+
+/// The head of a record in an outbox. C++: `rkd_record`.
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+pub(crate) struct SeatRecord {
+    pub(crate) turn: u64,
+    pub(crate) correlation: u64,
+    pub(crate) subject: u64,
+    pub(crate) deadline: u64,
+    pub(crate) op: u32,
+    pub(crate) block: u32,
+    pub(crate) payload_size: u32,
+    pub(crate) tag: u32,
+    pub(crate) physical: u64,
+    pub(crate) logical: u32,
+    pub(crate) status: RkStatus,
+}
+
+/// What a launch is told. C++: `rkd_launch`.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct SeatLaunch {
+    pub(crate) controls: u64,
+    pub(crate) statuses: u64,
+    pub(crate) seats: u64,
+    pub(crate) count: u32,
+    pub(crate) once: u32,
+    pub(crate) busy_sleep_ns: u32,
+    pub(crate) idle_sleep_ns: u32,
+    pub(crate) layout: u32,
+    /// The seats' records hold nothing yet.
+    pub(crate) fresh: u32,
+    pub(crate) reserved: [u32; 4],
+}
+
+/// Bytes of a seat's own record in device memory. C++: `rkd_seat`.
+pub(crate) const SEAT_SIZE: usize = 256;
+
 // The C side of these is asserted in tests/c/layout.c, from the header alone.
 const _: () = {
     use core::mem::{align_of, offset_of, size_of};
@@ -679,6 +807,10 @@ const _: () = {
     assert!(offset_of!(SlotHeader, meta) == 32);
     assert!(offset_of!(SlotHeader, payload_size) == 40);
     assert!(offset_of!(SlotHeader, timestamp) == 48);
+    assert!(size_of::<SeatControl>() == 128 && offset_of!(SeatControl, tenant) == 56);
+    assert!(size_of::<SeatStatus>() == 128 && offset_of!(SeatStatus, timer) == 72);
+    assert!(size_of::<SeatTenant>() == 128 && offset_of!(SeatTenant, input_shift) == 80);
+    assert!(size_of::<SeatRoute>() == 32 && size_of::<SeatRecord>() == 64 && size_of::<SeatLaunch>() == 64);
     assert!(size_of::<RkMessage>() == 72 && align_of::<RkMessage>() == 8);
     assert!(offset_of!(RkMessage, lease) == 64);
     assert!(size_of::<RkLoan>() == 24);

@@ -18,6 +18,8 @@ pub(crate) const PAYLOAD_MAX: u32 = (1 << 31) - 64;
 pub(crate) const GRID_MAX: u32 = 65_536;
 /// Blocks of one persistent kernel on the CPU: each is a thread.
 pub(crate) const PERSISTENT_GRID_MAX: u32 = 1024;
+/// Threads of a block on a device when the option is 0: enough to keep an SM's schedulers busy.
+pub(crate) const BLOCK_SIZE_DEFAULT: u32 = 256;
 /// Live kernels of a runtime when the option is 0.
 pub(crate) const KERNELS_MAX_DEFAULT: u32 = 1 << 20;
 /// Bits of a handle that are an index; the others are the generation.
@@ -48,6 +50,8 @@ pub(crate) const DESTROY_GRACE_NS: u64 = 3_000_000_000;
 pub(crate) const DEAD_LETTERS_MAX: usize = 65_536;
 /// Payload bytes of dead letters kept.
 pub(crate) const DEAD_LETTER_BYTES_MAX: usize = 64 << 20;
+/// Time that a caller looks for the answer of a device by itself before it sleeps: some tens of round trips over the bus.
+pub(crate) const REMOTE_SPIN_NS: u64 = 100_000;
 /// Times a waiter looks again before it lets go of its CPU: about the time two cores need to hand over.
 pub(crate) const SPIN_ROUNDS: u32 = 64;
 /// Times a waiter yields after that and before it sleeps.

@@ -26,6 +26,11 @@ impl Counter {
         }
     }
 
+    /// Raises to at least `value`; any thread.
+    pub(crate) fn raise_shared(&self, value: u64) {
+        self.0.fetch_max(value, Ordering::Relaxed);
+    }
+
     /// The value; any thread.
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -49,6 +54,12 @@ pub(crate) struct BlockCounters {
     pub(crate) invocations: Counter,
     /// The deepest input queue it has seen.
     pub(crate) depth_max: Counter,
+    /// Messages of other kernels that did not come through the host.
+    pub(crate) from_peers: Counter,
+    /// Messages to other kernels that did not go through the host.
+    pub(crate) to_peers: Counter,
+    /// Bytes of messages that were read elsewhere.
+    pub(crate) bytes_out: Counter,
 }
 
 impl BlockCounters {
@@ -61,6 +72,9 @@ impl BlockCounters {
             late: Counter::new(),
             invocations: Counter::new(),
             depth_max: Counter::new(),
+            from_peers: Counter::new(),
+            to_peers: Counter::new(),
+            bytes_out: Counter::new(),
         }
     }
 }

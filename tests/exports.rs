@@ -60,6 +60,8 @@ const CONTRACT: &[&str] = &[
     "rk_context_thread",
     "rk_context_thread_count",
     "rk_context_sync",
+    "rk_context_stopping",
+    "rk_context_grid_sync",
     "rk_context_now",
     "rk_context_reply",
     "rk_context_emit",

@@ -93,6 +93,27 @@ pub unsafe extern "C" fn rk_context_sync(ctx: *mut RkContext) {
     guard::value((), || context::block(encoded(ctx)).map(drop))
 }
 
+/// Whether the kernel is to pause or to end: a handler that takes long asks now and then, and comes to an end. On a
+/// GPU each thread asks for itself, by a trip over the bus, and their answers may differ. Inside a handler.
+///
+/// # Safety
+/// As rk_context_state; anything else gets false.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_context_stopping(ctx: *const RkContext) -> bool {
+    guard::value(false, || context::is_stopping(encoded(ctx)))
+}
+
+/// Barrier of all blocks of a kernel that was launched with RK_LAUNCH_COOPERATIVE and runs on a GPU: all threads of
+/// all blocks call it, each block inside a handler. False, for all of them alike: the kernel is ending, was not
+/// launched so, or runs on the CPU. Inside a handler.
+///
+/// # Safety
+/// As rk_context_state; anything else gets false.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rk_context_grid_sync(ctx: *mut RkContext) -> bool {
+    guard::value(false, || context::block(encoded(ctx)).map(|_| false))
+}
+
 /// The time of the kernel's hybrid logical clock: different and larger each time. Inside a handler.
 ///
 /// # Safety

@@ -46,7 +46,9 @@ pub extern "C" fn rk_abi_version() -> u32 {
 /// `name` is NULL or NUL-terminated.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rk_has_feature(name: *const c_char) -> bool {
-    guard::plain(false, || arg::text(name).is_some_and(|name| name == "cpu"))
+    guard::plain(false, || {
+        arg::text(name).is_some_and(|name| name == "cpu" || name == "cuda" && cfg!(feature = "cuda"))
+    })
 }
 
 /// The name of a status, for example "RK_ERR_FULL"; some text for any value, never NULL. Any thread.

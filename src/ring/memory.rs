@@ -21,15 +21,27 @@ pub(crate) struct Header {
     pub(crate) timestamp: RkTimestamp,
 }
 
-/// Slots on the heap.
+/// Slots, on the heap or in memory that somebody else owns.
 #[derive(Debug)]
 pub(crate) struct Memory {
     /// First slot, 64-byte aligned.
     base: NonNull<u8>,
-    allocation: NonNull<u8>,
-    layout: Layout,
+    owner: Owner,
+    bytes: usize,
     stride: usize,
 }
+
+/// Who gives the memory back.
+#[derive(Debug)]
+enum Owner {
+    /// The allocation and its layout.
+    Heap(NonNull<u8>, Layout),
+    /// It stays for as long as this value does.
+    Other { _keeps: Box<dyn Keeps> },
+}
+
+/// A share of memory: what it points to stays as long as the value.
+pub(crate) trait Keeps: Send + Sync + std::fmt::Debug {}
 
 // SAFETY: the memory is owned; words shared between threads are atomics, the rest is guarded by the ring's
 // protocol.
@@ -50,16 +62,32 @@ impl Memory {
         let offset = allocation.align_offset(SLOT_HEADER_SIZE);
         // SAFETY: the offset is below 64, and 64 bytes more than the slots were allocated.
         let base = unsafe { allocation.add(offset) };
-        Some(Self { base, allocation, layout, stride })
+        Some(Self { base, owner: Owner::Heap(allocation, layout), bytes: size, stride })
+    }
+
+    /// Slots in memory that is zeroed, 64-byte aligned and kept by `keeps`.
+    ///
+    /// # Safety
+    /// `base` points to `slots` slots of header and `payload` bytes, valid as long as `keeps` lives, which
+    /// nobody touches but this ring and a receiver that keeps to its protocol.
+    pub(crate) unsafe fn over(
+        base: NonNull<u8>,
+        slots: usize,
+        payload: usize,
+        keeps: Box<dyn Keeps>,
+    ) -> Self {
+        let stride = SLOT_HEADER_SIZE + payload;
+        assert!(stride.is_multiple_of(SLOT_HEADER_SIZE) && base.align_offset(SLOT_HEADER_SIZE) == 0);
+        Self { base, owner: Owner::Other { _keeps: keeps }, bytes: stride * slots, stride }
     }
 
     /// Bytes allocated.
     pub(crate) fn bytes(&self) -> usize {
-        self.layout.size()
+        self.bytes
     }
 
     fn slot(&self, index: usize) -> *mut SlotHeader {
-        debug_assert!(index < self.layout.size() / self.stride);
+        debug_assert!(index < self.bytes / self.stride);
         // SAFETY: the callers' indices are masked by the capacity, so the slot is within the allocation.
         unsafe { self.base.add(index * self.stride) }.as_ptr().cast::<SlotHeader>()
     }
@@ -132,7 +160,9 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout.
-        unsafe { dealloc(self.allocation.as_ptr(), self.layout) }
+        if let Owner::Heap(allocation, layout) = self.owner {
+            // SAFETY: allocated in `new` with this layout.
+            unsafe { dealloc(allocation.as_ptr(), layout) }
+        }
     }
 }

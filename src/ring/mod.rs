@@ -69,6 +69,8 @@ use crossbeam_utils::CachePadded;
 
 use crate::sync::{AtomicU64, Label, Ordering, order};
 
+#[cfg(not(rk_loom))]
+pub(crate) use memory::Keeps;
 pub(crate) use memory::{Header, Memory};
 pub(crate) use receiver::Received;
 pub(crate) use sender::ClaimError;
@@ -100,14 +102,19 @@ impl Ring {
     ///
     /// `None` when the memory cannot be had.
     pub(crate) fn new(capacity: u32, payload: usize) -> Option<Self> {
+        Some(Self::over(capacity, Memory::new(capacity as usize, payload)?))
+    }
+
+    /// A ring in memory that holds `capacity` zeroed slots.
+    pub(crate) fn over(capacity: u32, memory: Memory) -> Self {
         assert!(capacity.is_power_of_two() && capacity >= 2);
-        Some(Self {
+        Self {
             tail: CachePadded::new(Tail { position: AtomicU64::new(0), uncounted: AtomicU64::new(0) }),
             head: CachePadded::new(AtomicU64::new(0)),
-            memory: Memory::new(capacity as usize, payload)?,
+            memory,
             mask: u64::from(capacity) - 1,
             shift: capacity.trailing_zeros(),
-        })
+        }
     }
 
     /// Slots.

@@ -55,6 +55,17 @@ impl Ring {
         self.head.store(head + 1, Ordering::Release);
     }
 
+    /// A published message at or after head, for a receiver that works ahead of its releases.
+    ///
+    /// # Safety
+    /// As [`Ring::peek`].
+    pub(crate) unsafe fn peek_at(&self, position: u64) -> Option<Received> {
+        let turn = self.turn(position).load(Ordering::Acquire);
+        // SAFETY: published, and only this receiver releases.
+        (position >= self.head() && turn == self.free_turn(position) + 1)
+            .then(|| unsafe { self.read(position) })
+    }
+
     /// Takes the next message; one of many receivers. It is the caller's until [`Ring::release`].
     pub(crate) fn take(&self) -> Option<Received> {
         let mut head = self.head.load(Ordering::Relaxed);

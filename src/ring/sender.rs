@@ -100,6 +100,17 @@ impl Ring {
         self.store_published(position);
     }
 
+    /// Publishes a position as holding no message; its token stays as it is.
+    ///
+    /// # Safety
+    /// As [`Ring::publish_kept`], except that the loan's holder may still write to the payload.
+    pub(crate) unsafe fn publish_skipped(&self, position: u64) {
+        let skipped = Header { payload_size: SLOT_SKIPPED, ..Header::default() };
+        // SAFETY: claimed and unpublished, by the caller's word.
+        unsafe { self.memory.write_header(self.index(position), &skipped) };
+        self.store_published(position);
+    }
+
     fn store_published(&self, position: u64) {
         let published = self.free_turn(position) + 1;
         self.turn(position).store(published, order(Label::W3, Ordering::Release));

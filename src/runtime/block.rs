@@ -38,6 +38,7 @@ use super::context;
 use super::dead::Letter;
 use super::gate::Gate;
 use super::kernel::{HARD, Kernel, LATE, Phase, SHUTDOWN};
+use super::remote::{self, Remote};
 use super::{calls, lease};
 use crate::layout::*;
 use crate::limits::BATCH_MAX;
@@ -87,6 +88,8 @@ pub(crate) struct Block {
     pub(crate) counters: BlockCounters,
     /// The longest that a handler took of late, nanoseconds; u64::MAX = not known.
     pub(crate) pace_ns: AtomicU64,
+    /// The other end, for a block that runs elsewhere.
+    pub(crate) remote: Option<Arc<dyn Remote>>,
     body: Guarded<Body>,
 }
 
@@ -104,6 +107,7 @@ impl Block {
             loan_base: AtomicU64::new(0),
             counters: BlockCounters::new(),
             pace_ns: AtomicU64::new(u64::MAX),
+            remote: None,
             body: Guarded::new(Body {
                 state: Buffer::zeroed(state_size)?,
                 shared: Buffer::zeroed(shared_size)?,
@@ -112,6 +116,31 @@ impl Block {
                 stopped: Cell::new(false),
             }),
         })
+    }
+
+    /// A block that runs elsewhere and reads `input` by itself.
+    pub(crate) fn elsewhere(input: Ring, remote: Arc<dyn Remote>) -> Option<Self> {
+        let block = Self { remote: Some(remote), ..Self::new(0, 0)? };
+        block.input.set(Box::new(input)).ok()?;
+        Some(block)
+    }
+
+    /// Whether a block that runs elsewhere has come to its end there.
+    pub(crate) fn remote_has_ended(&self) -> bool {
+        self.remote.as_ref().is_some_and(|remote| remote.has_ended())
+    }
+
+    /// The other end and the ring between, of a block that runs elsewhere.
+    fn elsewhere_parts(&self) -> Option<(&Arc<dyn Remote>, &Ring)> {
+        Some((self.remote.as_ref()?, self.input.get()?))
+    }
+
+    /// Whether one of its handlers may be running.
+    pub(crate) fn runs_a_handler(&self) -> bool {
+        match &self.remote {
+            Some(remote) => !remote.is_quiet(),
+            None => self.gate.is_running(),
+        }
     }
 
     /// Notes how long a handler took at most.
@@ -183,11 +212,16 @@ pub(crate) fn has_work(kernel: &Kernel, index: u32) -> bool {
     }
     let control = kernel.control();
     let phase = Kernel::phase(control);
+    let is_stuck = block.full.load(Ordering::Relaxed) && control & HARD == 0;
+    if let Some((remote, ring)) = block.elsewhere_parts() {
+        return remote::has_news(kernel, index, &**remote, ring)
+            || (Kernel::ends(phase) && remote.has_ended() && !is_stuck);
+    }
     if phase == Phase::Rest {
         return false;
     }
     if block.full.load(Ordering::Relaxed) {
-        return control & HARD != 0;
+        return !is_stuck;
     }
     let starts = kernel.code.has_start_or_stop() && !block.started.load(Ordering::Relaxed);
     match block.input.get() {
@@ -203,6 +237,11 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
     // SAFETY: the caller holds the gate, so nobody else touches the body; it has no `&mut` users at all.
     let body = block.body.with(|body| unsafe { &*body });
     let turn = Turn { kernel, block, index, body };
+    if let Some((remote, ring)) = block.elsewhere_parts()
+        && let Some(after) = remote::turn(&turn, &**remote, ring)
+    {
+        return after;
+    }
     if let Some(ring) = block.input.get() {
         block.counters.depth_max.raise(ring.depth());
     }
@@ -243,16 +282,16 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
 }
 
 /// A runner inside the gate.
-struct Turn<'a> {
-    kernel: &'a Arc<Kernel>,
-    block: &'a Block,
-    index: u32,
-    body: &'a Body,
+pub(super) struct Turn<'a> {
+    pub(super) kernel: &'a Arc<Kernel>,
+    pub(super) block: &'a Block,
+    pub(super) index: u32,
+    pub(super) body: &'a Body,
 }
 
 impl Turn<'_> {
     /// Puts out what was kept; false: the block is stalled and takes no input.
-    fn put_out_kept(&self, control: u32) -> bool {
+    pub(super) fn put_out_kept(&self, control: u32) -> bool {
         if self.block.poked.load(Ordering::Relaxed) {
             self.block.poked.swap(false, Ordering::SeqCst);
         }
@@ -315,7 +354,7 @@ impl Turn<'_> {
         }
     }
 
-    fn count_late(&self, control: u32) {
+    pub(super) fn count_late(&self, control: u32) {
         self.kernel.discarded_late.fetch_add(u64::from(control & LATE != 0), Ordering::Relaxed);
     }
 
@@ -372,7 +411,7 @@ impl Turn<'_> {
         }
     }
 
-    fn letter(&self, received: &Received, reason: u32, status: RkStatus) -> Letter {
+    pub(super) fn letter(&self, received: &Received, reason: u32, status: RkStatus) -> Letter {
         Letter {
             kernel: self.kernel.handle,
             block: self.index,
@@ -384,7 +423,7 @@ impl Turn<'_> {
     }
 
     /// A message becomes a dead letter, and its call ends.
-    fn give_up(&self, received: &Received, letter: Letter) {
+    pub(super) fn give_up(&self, received: &Received, letter: Letter) {
         let letter = Letter { block: self.index, deadline_ns: received.meta, ..letter };
         // SAFETY: the message is at head, published and not released.
         let payload =
@@ -394,7 +433,7 @@ impl Turn<'_> {
 
     /// Remembers a call that was not answered, to end it when the kernel ends. Those that ended by their
     /// timeout are forgotten again, so the list stays as short as the calls in progress.
-    fn note_unanswered(&self, token: u64) {
+    pub(super) fn note_unanswered(&self, token: u64) {
         let mut unanswered = self.body.unanswered.borrow_mut();
         if unanswered.len() == unanswered.capacity() {
             unanswered.retain(|token| calls::is_open(*token));
@@ -428,7 +467,7 @@ impl Turn<'_> {
 }
 
 /// The reason and status of what is left when a kernel ends.
-fn end_letter(kernel: &Kernel, control: u32) -> Letter {
+pub(super) fn end_letter(kernel: &Kernel, control: u32) -> Letter {
     let (reason, status) = match kernel.state() {
         super::KernelState::Failed => (RK_DEAD_HANDLER, RK_ERR_KERNEL_FAILED),
         _ if control & SHUTDOWN != 0 => (RK_DEAD_SHUTDOWN, RK_ERR_SHUTDOWN),

@@ -55,6 +55,9 @@ pub(crate) struct Code {
 }
 
 impl Code {
+    /// No functions: the code runs elsewhere.
+    pub(crate) const NONE: Self = Self { on_message: None, on_start: None, on_stop: None };
+
     /// Whether blocks have anything to do before their first message.
     pub(crate) fn has_start_or_stop(&self) -> bool {
         self.on_start.is_some() || self.on_stop.is_some()

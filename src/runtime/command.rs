@@ -39,6 +39,12 @@ impl Kernel {
         fence_after_rmw(Label::G6);
     }
 
+    /// As `set_control`, for a word that blocks elsewhere have to know of.
+    fn command(&self, verbs: &LockGuard<'_, super::kernel::Verbs>, word: u32) {
+        self.set_control(verbs, word);
+        self.driver.commanded(self);
+    }
+
     fn refuse(&self, verb: &'static str, step: Step) -> Error {
         match step {
             Step::Invalid => {
@@ -51,7 +57,7 @@ impl Kernel {
     /// It is complete: from CREATED to LAUNCHED.
     pub(crate) fn be_launched(&self) {
         let verbs = lock(&self.verbs);
-        self.set_control(&verbs, KernelState::Launched.code());
+        self.command(&verbs, KernelState::Launched.code());
     }
 
     /// Lets it run.
@@ -59,7 +65,7 @@ impl Kernel {
         {
             let verbs = lock(&self.verbs);
             match step(self.state(), Verb::Activate) {
-                Step::Go(next) => self.set_control(&verbs, next.code()),
+                Step::Go(next) => self.command(&verbs, next.code()),
                 Step::Stay => return Ok(()),
                 refused => return Err(self.refuse("activate", refused)),
             }
@@ -74,7 +80,7 @@ impl Kernel {
         {
             let verbs = lock(&self.verbs);
             match step(self.state(), Verb::Deactivate) {
-                Step::Go(next) => self.set_control(&verbs, next.code()),
+                Step::Go(next) => self.command(&verbs, next.code()),
                 Step::Stay => {}
                 refused => return Err(self.refuse("deactivate", refused)),
             }
@@ -82,7 +88,7 @@ impl Kernel {
         self.lifecycle.notify_all();
         blocking::wait(&self.lifecycle, u64::MAX, || {
             let is_over = self.state() != KernelState::Deactivated
-                || !self.blocks.iter().any(|block| block.gate.is_running());
+                || !self.blocks.iter().any(super::block::Block::runs_a_handler);
             is_over.then_some(())
         });
         Ok(())
@@ -129,6 +135,7 @@ impl Kernel {
                     let why = if because_of_shutdown { SHUTDOWN } else { 0 };
                     self.set_control(&verbs, next.code() | flags | why);
                     self.close(&mut verbs);
+                    self.driver.commanded(self);
                 }
                 Step::Join => return Begun::Joined,
                 _ => return Begun::Ended,
@@ -148,7 +155,7 @@ impl Kernel {
             }
             // A kernel that discarded from the start has not run out of time by discarding.
             let late = if self.control() & DISCARD == 0 { LATE } else { 0 };
-            self.set_control(&verbs, self.control() | DISCARD | HARD | late);
+            self.command(&verbs, self.control() | DISCARD | HARD | late);
         }
         self.schedule_all();
     }
@@ -163,6 +170,7 @@ impl Kernel {
                 _ => self.set_control(&verbs, self.control() | DISCARD | HARD),
             }
             self.close(&mut verbs);
+            self.driver.commanded(self);
         }
         self.tell_everybody();
         self.schedule_all();
@@ -179,6 +187,7 @@ impl Kernel {
     /// A block has ended; the last one ends the kernel.
     pub(crate) fn block_ended(&self) {
         if self.live_blocks.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.driver.ended(self);
             self.finish_end();
         }
     }
@@ -253,7 +262,8 @@ impl Kernel {
     /// Ends idle blocks of an ending kernel on the calling thread, as far as none of the application's code has
     /// to run for it: such a kernel ends even while every worker is stuck in some handler.
     pub(crate) fn end_inline(self: &Arc<Self>) {
-        if self.options.mode != super::Mode::EventDriven || self.code.on_stop.is_some() {
+        let runs_elsewhere = self.options.mode != super::Mode::EventDriven || self.is_remote();
+        if runs_elsewhere || self.code.on_stop.is_some() {
             return;
         }
         for index in 0..self.options.grid_size {

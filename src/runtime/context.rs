@@ -14,8 +14,9 @@ use super::buffer::Buffer;
 use super::calls;
 use super::dead::Letter;
 use super::handle::KernelHandle;
-use super::kernel::Kernel;
+use super::kernel::{Kernel, Phase};
 use super::message::Outgoing;
+use super::remote::{Op, Record};
 use super::table::record;
 use crate::error::{Error, Result};
 use crate::layout::*;
@@ -30,6 +31,8 @@ struct Invocation<'a> {
     body: &'a Body,
     /// The current message; `None` in on_start and on_stop.
     request: Option<&'a Received>,
+    /// What a block that runs elsewhere has stamped its message with.
+    stamp: Option<RkTimestamp>,
     replied: Cell<bool>,
     outer: *const Invocation<'static>,
 }
@@ -60,7 +63,8 @@ pub(crate) fn enter<R>(
     record.count.store(count, Ordering::Relaxed);
     let id = (record.number << 44) | (count & ((1 << 44) - 1));
     let outer = CURRENT.get();
-    let invocation = Invocation { id, kernel, index, body, request, replied: Cell::new(false), outer };
+    let replied = Cell::new(false);
+    let invocation = Invocation { id, kernel, index, body, request, stamp: None, replied, outer };
     // The lifetime is erased for the thread-local; `Leave` ends its use before the invocation ends.
     CURRENT.set(std::ptr::from_ref(&invocation).cast::<Invocation<'static>>());
     let _leave = Leave(outer);
@@ -129,6 +133,11 @@ pub fn block_count(context: u64) -> Result<u32> {
     current(context, |invocation| invocation.kernel.options.grid_size)
 }
 
+/// `rk_context_stopping`.
+pub fn is_stopping(context: u64) -> Result<bool> {
+    current(context, |invocation| Kernel::phase(invocation.kernel.control()) != Phase::Run)
+}
+
 /// `rk_context_now`.
 pub fn now(context: u64) -> Result<RkTimestamp> {
     current(context, |invocation| {
@@ -158,6 +167,10 @@ impl Invocation<'_> {
     /// The header of what this handler sends.
     fn header(&self, message: &Outgoing<'_>, correlation: u64) -> Header {
         let kernel = self.kernel;
+        if let Some(timestamp) = self.stamp {
+            let payload_size = message.payload.len() as u32;
+            return Header { correlation, source: kernel.handle, payload_size, tag: message.tag, timestamp };
+        }
         let stamped = kernel.options.has(RK_LAUNCH_TIMESTAMPS);
         if let Some(request) = self.request.filter(|_| stamped) {
             kernel.clock.observe(request.header.timestamp);
@@ -217,23 +230,31 @@ impl Invocation<'_> {
             if self.replied.replace(true) {
                 return Err(Error::Misused { what: "this call has been replied to already" });
             }
-            let header = self.header(message, correlation);
-            let counters = &self.kernel.block(self.index).counters;
-            match calls::reply(request.token, self.index, &header, message.payload) {
-                true => counters.replies.bump(),
-                false => counters.late.bump(),
-            }
+            self.answer(request.token, message, correlation);
             return Ok(());
         }
         if request.header.source == 0 {
             return self.emit(message, correlation);
         }
-        let target = request.header.source;
-        let message = Outgoing { correlation, ..*message };
-        match self.to_kernel(target, &message) {
+        self.to_kernel_or_keep(request.header.source, &Outgoing { correlation, ..*message })
+    }
+
+    /// To the call of a token.
+    fn answer(&self, token: u64, message: &Outgoing<'_>, correlation: u64) {
+        let header = self.header(message, correlation);
+        let counters = &self.kernel.block(self.index).counters;
+        match calls::reply(token, self.index, &header, message.payload) {
+            true => counters.replies.bump(),
+            false => counters.late.bump(),
+        }
+    }
+
+    /// Into the input of a kernel, or kept until there is room.
+    fn to_kernel_or_keep(&self, target: u64, message: &Outgoing<'_>) -> Result<()> {
+        match self.to_kernel(target, message) {
             Err(Error::Full { .. }) => {
-                let header = self.header(&message, correlation);
-                self.keep(target, &message, header)
+                let header = self.header(message, message.correlation);
+                self.keep(target, message, header)
             }
             result => result,
         }
@@ -276,6 +297,39 @@ impl Invocation<'_> {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+}
+
+/// Does for a block that runs elsewhere what its handler has asked for; inside the block's gate.
+pub(crate) fn deliver(kernel: &Arc<Kernel>, index: u32, body: &Body, record: &Record<'_>) {
+    let stamped = kernel.options.has(RK_LAUNCH_TIMESTAMPS);
+    let stamp = stamped.then_some(RkTimestamp { node: kernel.clock.node(), ..record.timestamp });
+    let (replied, outer) = (Cell::new(false), std::ptr::null());
+    let invocation = Invocation { id: 0, kernel, index, body, request: None, stamp, replied, outer };
+    if let Some(stamp) = stamp {
+        kernel.clock.observe(stamp);
+    }
+    let message = Outgoing {
+        payload: record.payload,
+        tag: record.tag,
+        block: record.block,
+        correlation: record.correlation,
+        deadline_ns: record.deadline_ns,
+    };
+    let delivered = match record.op {
+        Op::Reply(token) => {
+            invocation.answer(token, &message, record.correlation);
+            Ok(())
+        }
+        Op::ReplyKernel(target) | Op::Send(target) => invocation.to_kernel_or_keep(target, &message),
+        _ => invocation.emit(&message, record.correlation),
+    };
+    if let Err(error) = delivered {
+        // The handler is long past being told: the message says it as a dead letter.
+        let header = invocation.header(&message, record.correlation);
+        let (reason, status) = (RK_DEAD_OVERFLOW, error.status());
+        let letter = Letter { kernel: kernel.handle, block: index, deadline_ns: 0, header, reason, status };
+        kernel.dead_letter(letter, record.payload, 0);
     }
 }
 

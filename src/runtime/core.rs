@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use once_cell::race::OnceBox;
+
 use super::control::Control;
 use super::dead::{DeadLetters, Letter};
 use super::kernel::Kernel;
@@ -47,6 +49,8 @@ pub(crate) struct Core {
     over: EventCount,
     launched: AtomicU64,
     sequence: AtomicU64,
+    /// Why the device is lost, once it is.
+    pub(crate) lost: OnceBox<Error>,
 }
 
 /// See [`Core::under_way`].
@@ -81,6 +85,7 @@ impl Core {
             over: EventCount::new(),
             launched: AtomicU64::new(0),
             sequence: AtomicU64::new(0),
+            lost: OnceBox::new(),
         }
     }
 
@@ -142,6 +147,11 @@ impl Core {
         drop(programs);
         let lingering = std::mem::take(&mut lock(&self.registry).lingering);
         drop(lingering);
+    }
+
+    /// Why nothing can be done any more, if the device is lost.
+    pub(crate) fn check_device(&self) -> Result<()> {
+        self.lost.get().map_or(Ok(()), |lost| Err(lost.clone()))
     }
 
     /// Claims an id for a launch.

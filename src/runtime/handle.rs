@@ -9,11 +9,12 @@ use super::kernel::{Kernel, Parts};
 use super::lease;
 use super::lifecycle::KernelState;
 use super::message::{Outgoing, output_view, view};
+use super::options::{Mode, WaitStrategy};
 use super::table::Table;
 use super::{block, blocking, calls, context};
 use crate::error::{self, Error, Result};
 use crate::layout::*;
-use crate::limits::{BATCH_MAX, HANDLE_INDEX_BITS, HELP_DEPTH_MAX};
+use crate::limits::{BATCH_MAX, HANDLE_INDEX_BITS, HELP_DEPTH_MAX, REMOTE_SPIN_NS};
 use crate::sync::{Arc, AtomicU64, Ordering, monotonic_ns};
 
 static KERNELS: Table<Kernel> = Table::new::<HANDLE_INDEX_BITS>();
@@ -152,7 +153,13 @@ impl KernelHandle {
         }
         from.check_accepts()?;
         to.check_accepts()?;
-        from.routes.add(to.handle).ok_or(Error::Limit { what: "routes of a kernel", limit: 1 << 29 })
+        let route =
+            from.routes.add(to.handle).ok_or(Error::Limit { what: "routes of a kernel", limit: 1 << 29 })?;
+        if let Err(error) = from.driver.routed(&from, route, Some(&to)) {
+            from.routes.remove(route);
+            return Err(error);
+        }
+        Ok(route)
     }
 
     /// `rk_disconnect`.
@@ -160,7 +167,7 @@ impl KernelHandle {
         self.with(|kernel| {
             let removed = kernel.routes.remove(route);
             let no_route = || Error::NoRoute { kernel: Arc::clone(&kernel.id), route };
-            if removed { Ok(()) } else { Err(no_route()) }
+            if removed { kernel.driver.routed(kernel, route, None) } else { Err(no_route()) }
         })
     }
 
@@ -293,7 +300,12 @@ impl KernelHandle {
         }
         let kernel = self.get_from_outside("rk_receive")?;
         let deadline = blocking::deadline(timeout_ns);
-        help_receiver(&kernel, timeout_ns);
+        if kernel.is_remote() {
+            let until = || kernel.output.get().is_some_and(crate::ring::Ring::is_readable);
+            look_for_news(&kernel, 0..kernel.options.grid_size, deadline, &until);
+        } else {
+            help_receiver(&kernel, timeout_ns);
+        }
         blocking::wait(&kernel.readable, deadline, || match try_receive(&kernel, capacity, &mut take) {
             Ok(false) => None,
             Ok(true) => Some(Ok(())),
@@ -318,7 +330,9 @@ impl KernelHandle {
             }
             sent => sent?,
         };
-        if !help(&kernel, block, timeout_ns, &|| call.is_done()) {
+        if kernel.is_remote() {
+            look_for_news(&kernel, block..block + 1, deadline, &|| call.is_done());
+        } else if !help(&kernel, block, timeout_ns, &|| call.is_done()) {
             kernel.wake(block);
         }
         let in_time = await_reply(&call, deadline);
@@ -453,6 +467,44 @@ fn help(kernel: &Arc<Kernel>, index: u32, timeout_ns: u64, until: &dyn Fn() -> b
         block.note_pace(monotonic_ns() - start);
     }
     true
+}
+
+/// Waits for something of blocks that run elsewhere by looking at what comes from them, for as long as the wait
+/// strategy says; then it is for the backend's thread to look.
+fn look_for_news(
+    kernel: &Arc<Kernel>,
+    blocks: std::ops::Range<u32>,
+    deadline: u64,
+    until: &dyn Fn() -> bool,
+) {
+    let spin_ns = match kernel.options.wait {
+        WaitStrategy::Spin => u64::MAX,
+        WaitStrategy::Auto => REMOTE_SPIN_NS,
+        WaitStrategy::Park => 0,
+    };
+    let end = monotonic_ns().saturating_add(spin_ns).min(deadline);
+    if kernel.options.mode == Mode::EventDriven {
+        // Somebody has to launch it first.
+        blocks.clone().for_each(|index| kernel.wake(index));
+    }
+    if deadline != 0 && context::depth() < HELP_DEPTH_MAX {
+        let mut round = 0u32;
+        while !until() {
+            for index in blocks.clone() {
+                if block::has_work(kernel, index) && kernel.block(index).gate.enter_idle() {
+                    error::set_aside(|| block::run(kernel, index, Some(until)));
+                }
+            }
+            round = round.wrapping_add(1);
+            if round.is_multiple_of(64) && monotonic_ns() >= end {
+                break;
+            }
+            crate::sync::spin_loop();
+        }
+    }
+    for index in blocks {
+        kernel.wake(index);
+    }
 }
 
 /// As [`help`], for a receiver: any block with messages will do.

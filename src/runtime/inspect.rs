@@ -6,7 +6,7 @@
 
 use super::kernel::Kernel;
 use super::lease;
-use super::options::{Backend, Mode};
+use super::options::Mode;
 use crate::layout::*;
 use crate::metrics::Sums;
 use crate::ring::Ring;
@@ -19,6 +19,7 @@ impl Kernel {
 
     /// The counters that runtimes sum up.
     pub(crate) fn sums(&self) -> Sums {
+        super::remote::refresh(self);
         let mut sums = Sums { received: self.output.get().map_or(0, Ring::head), ..Sums::default() };
         for ring in self.inputs() {
             let tail = ring.tail();
@@ -67,7 +68,7 @@ impl Kernel {
                 Mode::Persistent => RK_MODE_PERSISTENT,
                 Mode::EventDriven | Mode::Auto => RK_MODE_EVENT_DRIVEN,
             },
-            backend: Backend::Cpu.code(),
+            backend: self.backend.code(),
             grid_size: self.options.grid_size,
             last_error: self.last_error.load(Ordering::Relaxed),
             input_queue_depth: self.input_depth(),
@@ -83,15 +84,18 @@ impl Kernel {
         let sums = self.sums();
         let open = lease::open(self);
         let counters = || self.blocks.iter().map(|block| &block.counters);
-        RkKernelMetrics {
-            backend: Backend::Cpu.code(),
+        let mut metrics = RkKernelMetrics {
+            backend: self.backend.code(),
             state: self.state().code(),
             messages_sent: sums.sent,
             messages_received: sums.received,
             messages_processed: sums.processed,
             messages_failed: sums.failed,
-            messages_from_kernels: self.from_kernels.load(Ordering::Relaxed),
-            messages_to_kernels: counters().map(|counters| counters.to_kernels.get()).sum(),
+            messages_from_kernels: self.from_kernels.load(Ordering::Relaxed)
+                + counters().map(|counters| counters.from_peers.get()).sum::<u64>(),
+            messages_to_kernels: counters()
+                .map(|counters| counters.to_kernels.get() + counters.to_peers.get())
+                .sum(),
             dead_letters: self.dead.load(Ordering::Relaxed),
             invocations: counters().map(|counters| counters.invocations.get()).sum(),
             host_memory_used_bytes: self.memory_bytes(),
@@ -107,6 +111,8 @@ impl Kernel {
             last_error: self.last_error.load(Ordering::Relaxed),
             replies_late: counters().map(|counters| counters.late.get()).sum(),
             ..RkKernelMetrics::default()
-        }
+        };
+        self.driver.measure(self, &mut metrics);
+        metrics
     }
 }

@@ -27,7 +27,7 @@ use super::dead::Letter;
 use super::gate::Gate;
 use super::lifecycle::KernelState;
 use super::message::Outgoing;
-use super::options::{LaunchOptions, Mode};
+use super::options::{Backend, LaunchOptions, Mode};
 use super::program::Program;
 use super::route::Routes;
 use crate::clock::HybridClock;
@@ -58,6 +58,20 @@ pub(crate) trait Driver: Send + Sync {
 
     /// Puts a block whose gate is QUEUED back into the queue.
     fn requeue(&self, kernel: Arc<Kernel>, block: u32);
+
+    /// The control word was written. Under the verbs lock, so calls come in the order of the writes.
+    fn commanded(&self, _kernel: &Kernel) {}
+
+    /// A route was added (with its target) or has ended; under no lock.
+    fn routed(&self, _kernel: &Kernel, _route: u32, _target: Option<&Kernel>) -> Result<()> {
+        Ok(())
+    }
+
+    /// All blocks have ended; nobody knows yet.
+    fn ended(&self, _kernel: &Kernel) {}
+
+    /// Adds what only the backend knows.
+    fn measure(&self, _kernel: &Kernel, _metrics: &mut RkKernelMetrics) {}
 }
 
 /// What a runner is to do.
@@ -83,6 +97,7 @@ pub(crate) struct Verbs {
 /// See the file's head.
 pub(crate) struct Kernel {
     pub(crate) handle: u64,
+    pub(crate) backend: Backend,
     pub(crate) id: Arc<str>,
     pub(crate) sequence: u64,
     pub(crate) core: Arc<Core>,
@@ -132,6 +147,8 @@ pub(crate) struct Kernel {
 
 /// What a kernel is made of.
 pub(crate) struct Parts {
+    /// Which backend runs it; never AUTO.
+    pub(crate) backend: Backend,
     pub(crate) id: Arc<str>,
     pub(crate) core: Arc<Core>,
     pub(crate) driver: Arc<dyn Driver>,
@@ -145,12 +162,14 @@ impl Kernel {
         let sequence = parts.core.next_sequence();
         Arc::new_cyclic(|me| Self {
             handle,
+            backend: parts.backend,
             id: parts.id,
             sequence,
             core: parts.core,
             driver: parts.driver,
             me: Weak::clone(me),
-            code: parts.program.code,
+            // Functions of this process are for blocks that run in it.
+            code: if parts.backend == Backend::Cpu { parts.program.code } else { Code::NONE },
             user_data: parts.program.user_data.pointer,
             control: AtomicU32::new(RK_STATE_CREATED),
             verbs: Mutex::new(Verbs::default()),
@@ -208,17 +227,32 @@ impl Kernel {
         }
     }
 
+    /// Whether that phase leads to the end.
+    pub(crate) fn ends(phase: Phase) -> bool {
+        matches!(phase, Phase::Drain | Phase::Discard)
+    }
+
+    /// Whether its blocks run elsewhere.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.backend != Backend::Cpu
+    }
+
     pub(crate) fn block(&self, index: u32) -> &Block {
         &self.blocks[index as usize]
     }
 
     /// Whether waiting callers may run its handlers.
     pub(crate) fn may_be_helped(&self) -> bool {
-        self.options.mode == Mode::EventDriven && !self.options.has(RK_LAUNCH_NO_HELP)
+        self.options.mode == Mode::EventDriven && !self.is_remote() && !self.options.has(RK_LAUNCH_NO_HELP)
     }
 
     /// Why a kernel in its present state takes part in nothing.
     pub(crate) fn ended_error(&self) -> Error {
+        if let Some(lost) = self.core.lost.get()
+            && self.state() == KernelState::Failed
+        {
+            return lost.clone();
+        }
         match self.state() {
             KernelState::Failed => Error::KernelFailed {
                 kernel: Arc::clone(&self.id),

@@ -361,7 +361,11 @@ pub(crate) fn revoke_at_head(kernel: &Kernel, block: u32, ring: &Ring) -> bool {
     let Some((head, lease)) = loan_at_head(kernel, block, ring) else { return false };
     let revoked = Lease { kind: Kind::DeadLetter, ..Lease::decode(lease) }.encode();
     let won = ring.token(head).compare_exchange(lease, revoked, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-    if won {
+    if won && kernel.is_remote() && !kernel.block(block).remote_has_ended() {
+        // SAFETY: winning the token made this thread the one to publish it. Whoever reads the ring elsewhere
+        // steps over it.
+        unsafe { ring.publish_skipped(head) };
+    } else if won {
         // SAFETY: the runner is the single receiver; a block that ends has closed its ring.
         unsafe { ring.step_over() };
     }

@@ -29,6 +29,7 @@ mod message;
 mod options;
 mod owner;
 mod program;
+pub(crate) mod remote;
 mod route;
 mod table;
 

@@ -133,6 +133,8 @@ pub struct LaunchOptions {
     pub mode: Mode,
     /// Blocks, at least 1.
     pub grid_size: u32,
+    /// Threads of a block on a device.
+    pub block_size: u32,
     /// Messages per block's input queue; a power of two.
     pub input_capacity: u32,
     /// Messages in the output queue; a power of two.
@@ -221,6 +223,7 @@ impl LaunchOptions {
         Ok(Self {
             mode,
             grid_size: at_most("grid_size", raw.grid_size, grid_max, rule)?.max(1),
+            block_size: if raw.block_size == 0 { BLOCK_SIZE_DEFAULT } else { raw.block_size },
             input_capacity: capacity("input_queue_capacity", raw.input_queue_capacity)?,
             output_capacity: capacity("output_queue_capacity", raw.output_queue_capacity)?,
             payload_max,

@@ -33,6 +33,11 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 pub trait Threads: Send + Sync {
     /// Ends and joins them; every kernel has ended before.
     fn join(&self);
+
+    /// Makes a program ready to be launched.
+    fn prepare(&self, _program: &Program) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// An opened backend.
@@ -160,6 +165,10 @@ impl Runtime {
     /// `rk_program_register`.
     pub fn register(&self, program: Program) -> Result<()> {
         let _under_way = self.core.under_way();
+        if !self.core.is_accepting() {
+            return Err(Error::Shutdown);
+        }
+        self.threads.prepare(&program)?;
         self.core.register(program)
     }
 

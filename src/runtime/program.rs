@@ -1,5 +1,6 @@
 //! Programs: the code a kernel runs, shared by the registry and the kernels that run it.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use super::callback::{Code, UserData};
@@ -42,6 +43,8 @@ pub struct Program {
     pub device: DeviceCode,
     pub(crate) code: Code,
     pub(crate) user_data: UserData,
+    /// What the backend has made of the device side.
+    pub(crate) prepared: once_cell::sync::OnceCell<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Program {
@@ -54,7 +57,8 @@ impl Program {
             return Err(Error::Invalid { what: "a program needs on_message or device code" });
         }
         let code = Code { on_message: raw.on_message, on_start: raw.on_start, on_stop: raw.on_stop };
-        Ok(Self { name: name.into(), state_size: raw.state_size, device, code, user_data })
+        let prepared = once_cell::sync::OnceCell::new();
+        Ok(Self { name: name.into(), state_size: raw.state_size, device, code, user_data, prepared })
     }
 
     /// Whether it can run on CPU threads.

@@ -293,6 +293,8 @@ static const struct {
     {"rk_context_shared", (any_fn)rk_context_shared},
     {"rk_context_state", (any_fn)rk_context_state},
     {"rk_context_sync", (any_fn)rk_context_sync},
+    {"rk_context_stopping", (any_fn)rk_context_stopping},
+    {"rk_context_grid_sync", (any_fn)rk_context_grid_sync},
     {"rk_context_thread", (any_fn)rk_context_thread},
     {"rk_context_thread_count", (any_fn)rk_context_thread_count},
     {"rk_context_user_data", (any_fn)rk_context_user_data},

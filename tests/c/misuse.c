@@ -85,6 +85,7 @@ static void null_for_every_pointer(void) {
   CHECK(rk_context_kernel(NULL).id == 0 && rk_context_block(NULL) == 0 && rk_context_block_count(NULL) == 0);
   CHECK(rk_context_now(NULL).physical_ns == 0 && rk_context_thread(NULL) == 0);
   rk_context_sync(NULL);
+  CHECK(!rk_context_stopping(NULL) && !rk_context_grid_sync(NULL));
   CHECK(rk_last_error(NULL, 0) > 1 && !rk_has_feature(NULL) && rk_has_feature("cpu"));
   CHECK(works(bystander));
 }

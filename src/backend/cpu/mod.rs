@@ -53,8 +53,9 @@ impl Cpu {
         let persistent = options.mode == Mode::Persistent;
         let id = Arc::clone(&claimed.id);
         let core = Arc::clone(&self.core);
-        let kernel = runtime::insert(Parts { id, core, driver, options, program, blocks })
-            .ok_or(Error::Limit { what: "kernels of this process", limit: 1 << 24 })?;
+        let kernel =
+            runtime::insert(Parts { backend: Backend::Cpu, id, core, driver, options, program, blocks })
+                .ok_or(Error::Limit { what: "kernels of this process", limit: 1 << 24 })?;
         let launched = if persistent { self.persistent.start(&kernel) } else { Ok(()) };
         // Launched before it can be found, so that nobody finds one that is still being made.
         kernel.be_launched();
@@ -85,7 +86,7 @@ impl RingKernelRuntime for Cpu {
     }
 
     fn is_backend_available(&self, backend: Backend) -> bool {
-        backend != Backend::Cuda
+        super::is_available(backend)
     }
 
     fn launch<'a>(
@@ -216,7 +217,7 @@ mod tests {
         let options = || LaunchOptions::checked(&LAUNCH, Some("quiet")).expect("options");
 
         assert_eq!(backend.backend(), Backend::Cpu);
-        assert!(backend.is_backend_available(Backend::Auto) && !backend.is_backend_available(Backend::Cuda));
+        assert!(backend.is_backend_available(Backend::Auto) && backend.is_backend_available(Backend::Cpu));
         let a = now(backend.launch("a", options())).expect("a launch");
         let b = now(backend.launch("b", options())).expect("a launch");
         assert_eq!(now(backend.launch("a", options())).map_err(|error| error.status()), Err(-6));

@@ -1,0 +1,1000 @@
+/*
+ * libringkernel: handlers that run on a CUDA GPU.
+ *
+ * CUDA C++ for NVRTC, nvcc and clang; needs no header of NVIDIA's. A handler has the signature of the C header:
+ *
+ *   rk_status_t handler(rk_context_t *ctx, const rk_message_t *message);
+ *
+ *  - All threads of the block call it. What it returns: RK_OK if every thread did, else what one of those
+ *    returned that did not.
+ *  - rk_context_reply, rk_context_emit and rk_context_send act when thread 0 of the block calls them and answer
+ *    RK_OK to the others; what they send is copied before they return. rk_context_sync is a block barrier.
+ *  - The state is the block's: what several threads write is theirs to order.
+ *  - A payload of up to 432 bytes lies in shared memory, a larger one in device memory.
+ *
+ * RK_DEVICE_ENTRY(handler) makes the kernel that the library launches. Programs given as source get it from the
+ * library; programs given as PTX or CUBIN have it in their own source, once per handler.
+ *
+ * SPDX-License-Identifier: Apache-2.0 OR MIT
+ *
+ * ---------------------------------------------------------------------------------------------------------
+ * The protocol
+ *
+ * A launch is a grid of *seats*, one block each. A seat is vacant until the host gives it a *tenant*, a block of
+ * a kernel. Three kinds of memory:
+ *   mapped   host memory that both sides see. Only aligned loads and stores there, no read-modify-write.
+ *            control: written by the host only. status, outbox: by the device only. input: by the host only.
+ *   device   state, the peer ring (messages from other kernels on the device), the seat's own record.
+ *   shared   everything between two polls.
+ *
+ * Invariants
+ *   D1 Each word of mapped memory has one writer, for ever.
+ *   D2 The device reads an input slot after it has seen the slot's turn published (acquire), and says so in
+ *      status.taken (release, or relaxed after a fence) when it is done with it; only then does the host write it again.
+ *   D3 A record of the outbox is complete before its turn is stored; the host reads it after the turn (acquire)
+ *      and says so in control.outbox_head (release); only then does the device write it again (acquire).
+ *   D4 status.ack is stored (release) after everything that the command made the block do. So PAUSED means that
+ *      no handler runs, DONE that every record is out and taken is final.
+ *   D5 Every command has a number of its own; an ack repeats it. An old ack is never taken for a new one.
+ *   D6 One thread of the block looks at the command and decides; the others learn of it at a block barrier. All leave
+ *      together. A barrier of the grid is decided by one compare-and-swap: passed or broken, the same for all.
+ *   D7 The peer ring is the host's ring (one turn word per slot) with its tail in device memory: [epoch:16 | position:48].
+ *      A sender claims by a compare-and-swap against the epoch of the kernel its route leads to; the owner takes the epoch
+ *      away by one exchange and from then on its last position is final. It stays until all claimed slots are published
+ *      and taken, so nobody writes into a ring that has another owner.
+ *   D8 No wait without looking at the command word.
+ *
+ *   | label | operation                                  | ordering          | pairs with                        |
+ *   | H1    | device reads an input slot's turn          | acquire.sys       | the host's release (ring W3)      |
+ *   | H2    | device stores status.taken                 | release.sys       | the host's acquire                |
+ *   | H3    | device stores a record's turn              | release.sys       | the host's acquire                |
+ *   | H4    | device reads control                       | acquire.sys       | the host's release                |
+ *   | P1    | peer sender reads a slot's turn            | acquire.gpu       | P4                                |
+ *   | P2    | peer sender stores the turn, published     | release.gpu       | P3                                |
+ *   | P3    | owner reads a slot's turn                  | acquire           | P2                                |
+ *   | P4    | owner stores the turn, free                | release.gpu       | P1                                |
+ *   | P5    | owner stores the tail, with its epoch      | release.gpu       | P6                                |
+ *   | P6    | peer sender reads the tail                 | acquire.gpu       | P5: the ring's description        |
+ *
+ * A slot's turn and the version of the routes are read by the poll in no order; the version that counts is read again with the
+ * message itself, after its turn was seen.
+ */
+#ifndef RINGKERNEL_DEVICE_CUH
+#define RINGKERNEL_DEVICE_CUH
+
+#include "ringkernel.h"
+
+typedef unsigned int rkd_u32;
+typedef unsigned long long rkd_u64;
+struct alignas(16) rkd_16 {
+  rkd_u64 a, b;
+};
+
+/* ---- The layout; src/backend/cuda/words.rs has the same, and a test compares the two. ---- */
+
+#define RKD_LAYOUT 1u
+
+/* What the host asks of a seat: number << 32 | verb. */
+enum { RKD_VACANT = 0, RKD_PAUSE = 1, RKD_RUN = 2, RKD_DRAIN = 3, RKD_STOP = 4, RKD_EXIT = 5 };
+/* What a seat answers: number << 32 | phase. */
+enum {
+  RKD_IS_VACANT = 1,
+  RKD_IS_PAUSED = 2,
+  RKD_IS_RUNNING = 3,
+  RKD_IS_FAULT = 4,
+  RKD_IS_DONE = 5,
+  RKD_IS_GONE = 6,
+  RKD_IS_RESTED = 7
+};
+/* What a record says. */
+enum {
+  RKD_REPLY = 1,        /* to the call whose token is the subject */
+  RKD_REPLY_KERNEL = 2, /* to the kernel that is the subject */
+  RKD_EMIT = 3,
+  RKD_SEND = 4,    /* to the kernel that is the subject, through the host */
+  RKD_DEAD = 5,    /* a message to the kernel that is the subject; status and reason say why */
+  RKD_FAILED = 6,  /* the host's message at the position that is the subject was answered with status */
+  RKD_EXPIRED = 7, /* the host's message at the position that is the subject */
+  RKD_LEFT = 8     /* a peer's message that was not handled before the end */
+};
+
+struct alignas(128) rkd_control {
+  rkd_u64 command, drain_to, outbox_head, clock_offset, unix_offset, route_version, hold, tenant;
+  rkd_u64 reserved[8];
+};
+static_assert(sizeof(rkd_control) == 128, "rkd_control");
+
+struct alignas(128) rkd_status {
+  rkd_u64 version, ack, taken, peer_taken, started, processed, failed, sent;
+  rkd_u64 heartbeat, timer, reserved[6];
+};
+static_assert(sizeof(rkd_status) == 128, "rkd_status");
+
+struct alignas(64) rkd_tenant {
+  rkd_u64 kernel, input, outbox, peer, state, inbox, routes, seat0;
+  rkd_u64 state_size, epoch;
+  rkd_u32 input_shift, outbox_shift, peer_shift, stride, payload_max, block, blocks, flags, node, route_max, shared_size, reserved;
+};
+static_assert(sizeof(rkd_tenant) == 128, "rkd_tenant");
+
+struct alignas(32) rkd_route {
+  rkd_u64 handle, seats;
+  rkd_u32 blocks, epoch, payload_max, reserved;
+};
+static_assert(sizeof(rkd_route) == 32, "rkd_route");
+
+struct alignas(64) rkd_slot { /* SlotHeader of src/layout.rs */
+  rkd_u64 turn, correlation, source, token, meta;
+  rkd_u32 payload_size, tag;
+  rkd_u64 physical;
+  rkd_u32 logical, node;
+};
+static_assert(sizeof(rkd_slot) == 64, "rkd_slot");
+
+struct alignas(64) rkd_record {
+  rkd_u64 turn, correlation, subject, deadline;
+  rkd_u32 op, block, payload_size, tag;
+  rkd_u64 physical;
+  rkd_u32 logical;
+  int status;
+};
+static_assert(sizeof(rkd_record) == 64, "rkd_record");
+
+struct alignas(128) rkd_seat { /* device memory */
+  rkd_u64 peer_tail, reserved0[15];
+  rkd_u64 peer, clock, barrier, epoch;
+  rkd_u64 input_head, outbox_tail, peer_head, started, processed, failed, sent, taken, peer_taken;
+  rkd_u32 peer_shift, stride, payload_max, reserved1;
+  rkd_u64 reserved2;
+};
+static_assert(sizeof(rkd_seat) == 256, "rkd_seat");
+
+struct alignas(64) rkd_launch {
+  rkd_u64 controls, statuses, seats;
+  rkd_u32 count, once, busy_sleep_ns, idle_sleep_ns, layout, fresh, reserved[4];
+};
+static_assert(sizeof(rkd_launch) == 64, "rkd_launch");
+
+#define RKD_SKIPPED 0xffffffffu
+#define RKD_POSITION 0xffffffffffffull
+
+/* ---- The platform ---- */
+
+#ifdef RK_DEVICE_PLATFORM
+#include RK_DEVICE_PLATFORM
+#else
+
+#if !defined(__CUDACC__) && !defined(__CUDACC_RTC__) /* clang without NVIDIA's headers */
+#ifndef __device__
+#define __device__ __attribute__((device))
+#define __global__ __attribute__((global))
+#define __shared__ __attribute__((shared))
+#endif
+#endif
+
+#define RKP_DEVICE static __device__ inline __attribute__((always_inline))
+#define RKP_COLD static __device__ __attribute__((noinline))
+#define RKP_SHARED(type, name) __shared__ type name
+
+RKP_DEVICE rkd_u64 rkp_load_acquire_sys(const void *p) {
+  rkd_u64 v;
+  asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory");
+  return v;
+}
+RKP_DEVICE rkd_u64 rkp_load_relaxed_sys(const void *p) {
+  rkd_u64 v;
+  asm volatile("ld.relaxed.sys.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory");
+  return v;
+}
+RKP_DEVICE void rkp_store_relaxed_sys(void *p, rkd_u64 v) {
+  asm volatile("st.relaxed.sys.global.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
+}
+/* A fence and a relaxed store: what follows may be stored relaxed, too. */
+RKP_DEVICE void rkp_publish_sys(void *p, rkd_u64 v) {
+  asm volatile("fence.acq_rel.sys;" ::: "memory");
+  rkp_store_relaxed_sys(p, v);
+}
+RKP_DEVICE rkd_u64 rkp_load_acquire_gpu(const void *p) {
+  rkd_u64 v;
+  asm volatile("ld.acquire.gpu.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory");
+  return v;
+}
+RKP_DEVICE void rkp_store_release_gpu(void *p, rkd_u64 v) {
+  asm volatile("st.release.gpu.global.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
+}
+RKP_DEVICE rkd_u64 rkp_cas_gpu(void *p, rkd_u64 expected, rkd_u64 v) {
+  rkd_u64 old;
+  asm volatile("atom.acq_rel.gpu.global.cas.b64 %0, [%1], %2, %3;" : "=l"(old) : "l"(p), "l"(expected), "l"(v) : "memory");
+  return old;
+}
+RKP_DEVICE rkd_u64 rkp_exchange_gpu(void *p, rkd_u64 v) {
+  rkd_u64 old;
+  asm volatile("atom.acq_rel.gpu.global.exch.b64 %0, [%1], %2;" : "=l"(old) : "l"(p), "l"(v) : "memory");
+  return old;
+}
+/* 16 bytes of mapped or device memory. */
+RKP_DEVICE rkd_16 rkp_get16(const void *p) {
+  rkd_16 v;
+  asm volatile("ld.relaxed.sys.global.v2.u64 {%0, %1}, [%2];" : "=l"(v.a), "=l"(v.b) : "l"(p) : "memory");
+  return v;
+}
+RKP_DEVICE void rkp_put16(void *p, rkd_16 v) {
+  asm volatile("st.global.v2.u64 [%0], {%1, %2};" ::"l"(p), "l"(v.a), "l"(v.b) : "memory");
+}
+RKP_DEVICE void rkp_put8(void *p, rkd_u64 v) {
+  asm volatile("st.global.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
+}
+RKP_DEVICE rkd_u64 rkp_now_ns() {
+  rkd_u64 v;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(v));
+  return v;
+}
+RKP_DEVICE void rkp_sleep(rkd_u32 ns) { asm volatile("nanosleep.u32 %0;" ::"r"(ns)); }
+RKP_DEVICE rkd_u32 rkp_thread() {
+  rkd_u32 v;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(v));
+  return v;
+}
+RKP_DEVICE rkd_u32 rkp_threads() {
+  rkd_u32 v;
+  asm volatile("mov.u32 %0, %%ntid.x;" : "=r"(v));
+  return v;
+}
+RKP_DEVICE rkd_u32 rkp_block() {
+  rkd_u32 v;
+  asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(v));
+  return v;
+}
+/* Threads of warp 0. */
+RKP_DEVICE rkd_u32 rkp_width() {
+  const rkd_u32 threads = rkp_threads();
+  return threads < 32u ? threads : 32u;
+}
+/* Warp 0 comes together. */
+RKP_DEVICE void rkp_sync_warp() {
+  asm volatile("bar.warp.sync %0;" ::"r"(0xffffffffu >> (32u - rkp_width())) : "memory");
+}
+RKP_DEVICE void rkp_sync_block() { asm volatile("barrier.sync 0;" ::: "memory"); }
+RKP_DEVICE void *rkp_dynamic_shared() {
+  extern __shared__ rkd_u64 rkp_dynamic[];
+  return rkp_dynamic;
+}
+#endif /* RK_DEVICE_PLATFORM */
+
+/* ---- The context ---- */
+
+#define RKD_CHUNKS 31u /* 16-byte pieces of a slot that come with the first read */
+#define RKD_ROUTES 4u  /* routes remembered */
+
+struct alignas(64) rk_context_t {
+  rkd_16 slot[RKD_CHUNKS + 1u]; /* header and payload of the message, when they fit */
+  rkd_tenant tenant;
+  rkd_u64 poll[10];
+  rkd_route routes[RKD_ROUTES];
+  rkd_u32 route_numbers[RKD_ROUTES];
+  rk_message_t message;
+  /* Words of the seat; warp 0's. */
+  rkd_control *control;
+  rkd_status *status;
+  rkd_seat *seat;
+  rkd_u64 command, left, input_head, peer_head, peer_end, outbox_tail, outbox_head, taken, peer_taken, shown_taken;
+  rkd_u64 shown_peer, started, processed, failed, sent, route_version, polls, sleep_ns, token, source, clock_offset;
+  rkd_u64 unix_offset, next_block, copy_from;
+  rkd_u32 busy_sleep_ns, idle_sleep_ns, once, once_left;
+  rkd_u32 action, refused, occupied, closed, fault, from_peer, replied, fenced, prefer_peer, copy_size, barrier_passed;
+  rk_status_t result;
+};
+
+enum { RKD_DO_EXIT = 1, RKD_DO_ENTER = 2, RKD_DO_MESSAGE = 3 };
+/* Messages of one short launch. */
+#define RKD_ONCE_MAX 64u
+
+RKP_DEVICE void rkd_acknowledge(rk_context_t *c, rkd_u32 phase) {
+  rkp_publish_sys(&c->status->ack, (c->command & 0xffffffff00000000ull) | phase);
+}
+
+/* Says how far the input was taken. After a fence of this thread that followed the last read of it. */
+RKP_DEVICE void rkd_show_taken(rk_context_t *c) {
+  rkp_store_relaxed_sys(&c->status->peer_taken, c->peer_taken);
+  rkp_store_relaxed_sys(&c->status->processed, c->processed);
+  rkp_store_relaxed_sys(&c->status->failed, c->failed);
+  rkp_store_relaxed_sys(&c->status->sent, c->sent);
+  rkp_store_relaxed_sys(&c->status->taken, c->taken); /* H2 */
+  c->shown_taken = c->taken;
+  c->shown_peer = c->peer_taken;
+}
+
+/* Copies into mapped or device memory, by one thread; `to` is 16-byte aligned. */
+RKP_DEVICE void rkd_copy(void *to, const void *from, rkd_u64 size) {
+  char *out = (char *)to;
+  const char *in = (const char *)from;
+  rkd_u64 at = 0;
+  if (((rkd_u64)in & 15u) == 0) {
+    for (; at + 16 <= size; at += 16) rkp_put16(out + at, *(const rkd_16 *)(in + at));
+  }
+  for (; at < size; at += 8) {
+    rkd_u64 word = 0;
+    for (rkd_u32 byte = 0; byte < 8 && at + byte < size; byte++)
+      word |= (rkd_u64)(unsigned char)in[at + byte] << (8 * byte);
+    rkp_put8(out + at, word);
+  }
+}
+
+/* The clock of the kernel (src/clock.rs has the encoding), one word in device memory. */
+RKP_DEVICE rkd_u64 rkd_clock_move(rk_context_t *c, rkd_u64 least, rkd_u64 step) {
+  void *word = &((rkd_seat *)c->tenant.seat0)->clock;
+  rkd_u64 last = rkp_load_acquire_gpu(word);
+  for (;;) {
+    rkd_u64 next = last + step > least ? last + step : least;
+    if (next == last) return last;
+    rkd_u64 seen = rkp_cas_gpu(word, last, next);
+    if (seen == last) return next;
+    last = seen;
+  }
+}
+RKP_DEVICE rkd_u64 rkd_tick(rk_context_t *c) {
+  return rkd_clock_move(c, ((rkp_now_ns() + c->unix_offset) >> 4) << 7, 1);
+}
+
+struct rkd_out {
+  rkd_u32 op, block;
+  rkd_u64 correlation, subject, deadline;
+  rkd_u32 tag;
+  int status;
+  const void *payload;
+  rkd_u64 size;
+};
+
+/* Puts a record into the outbox, by thread 0; waits for room, which the host always makes. */
+RKP_COLD void rkd_record_out(rk_context_t *c, const rkd_out *out) {
+  const rkd_u64 capacity = 1ull << c->tenant.outbox_shift;
+  const rkd_u64 position = c->outbox_tail;
+  char *slot = (char *)c->tenant.outbox + (position & (capacity - 1)) * c->tenant.stride;
+  while (position - c->outbox_head >= capacity) {
+    c->outbox_head = rkp_load_acquire_sys(&c->control->outbox_head); /* H4 */
+    if ((rkp_load_relaxed_sys(&c->control->command) & 0xff) == RKD_EXIT) return;
+    if (position - c->outbox_head >= capacity) rkp_sleep(200);
+  }
+  rkd_u64 stamp = 0;
+  if (c->tenant.flags & RK_LAUNCH_TIMESTAMPS) stamp = rkd_tick(c);
+  rkd_copy(slot + 64, out->payload, out->size);
+  rkp_put8(slot + 8, out->correlation);
+  rkd_16 word = {out->subject, out->deadline};
+  rkp_put16(slot + 16, word);
+  word.a = (rkd_u64)out->block << 32 | out->op;
+  word.b = (rkd_u64)out->tag << 32 | (rkd_u32)out->size;
+  rkp_put16(slot + 32, word);
+  word.a = (stamp >> 7) << 4;
+  word.b = (rkd_u64)(rkd_u32)out->status << 32 | (stamp & 127);
+  rkp_put16(slot + 48, word);
+  rkp_publish_sys(slot, (position >> c->tenant.outbox_shift) * 2 + 1); /* H3 */
+  c->outbox_tail = position + 1;
+  c->fenced = 1;
+}
+
+/* ---- What handlers call ---- */
+
+RKP_DEVICE void *rkd_context_state(rk_context_t *ctx) {
+  return ctx->tenant.state_size ? (void *)ctx->tenant.state : (void *)0;
+}
+RKP_DEVICE void *rkd_context_user_data(rk_context_t *) { return (void *)0; }
+RKP_DEVICE void *rkd_context_shared(rk_context_t *ctx) {
+  return ctx->tenant.shared_size ? rkp_dynamic_shared() : (void *)0;
+}
+RKP_DEVICE rk_kernel_t rkd_context_kernel(const rk_context_t *ctx) {
+  rk_kernel_t kernel = {ctx->tenant.kernel};
+  return kernel;
+}
+RKP_DEVICE rkd_u32 rkd_context_block(const rk_context_t *ctx) { return ctx->tenant.block; }
+RKP_DEVICE rkd_u32 rkd_context_block_count(const rk_context_t *ctx) { return ctx->tenant.blocks; }
+RKP_DEVICE rkd_u32 rkd_context_thread(const rk_context_t *) { return rkp_thread(); }
+RKP_DEVICE rkd_u32 rkd_context_thread_count(const rk_context_t *) { return rkp_threads(); }
+RKP_DEVICE void rkd_context_sync(rk_context_t *) { rkp_sync_block(); }
+
+/* Each thread that asks gets a time of its own. */
+RKP_DEVICE rk_timestamp_t rkd_context_now(rk_context_t *ctx) {
+  rkd_u64 word = rkd_tick(ctx);
+  rk_timestamp_t time = {(word >> 7) << 4, (rkd_u32)(word & 127), ctx->tenant.node};
+  return time;
+}
+
+/* Whether the kernel is to pause or to end; costs a trip over the bus. */
+RKP_DEVICE bool rkd_context_stopping(const rk_context_t *ctx) {
+  return (rkp_load_relaxed_sys(&ctx->control->command) & 0xff) != RKD_RUN;
+}
+
+RKP_DEVICE rk_status_t rkd_check(const rk_context_t *ctx, const rk_message_t *message, rkd_u64 limit) {
+  (void)ctx;
+  if (!message || (!message->payload && message->payload_size)) return RK_ERR_INVALID_ARGUMENT;
+  return message->payload_size > limit ? RK_ERR_TOO_LARGE : RK_OK;
+}
+
+RKP_DEVICE rk_status_t rkd_put_out(rk_context_t *ctx, const rk_message_t *message, rkd_u32 op, rkd_u64 subject, rkd_u64 correlation) {
+  rkd_out out = {op, message->block, correlation, subject, message->deadline_ns, message->type, 0, message->payload, message->payload_size};
+  rkd_record_out(ctx, &out);
+  return RK_OK;
+}
+
+RKP_DEVICE rk_status_t rkd_context_emit(rk_context_t *ctx, const rk_message_t *message) {
+  if (rkp_thread() != 0) return RK_OK;
+  rk_status_t checked = rkd_check(ctx, message, ctx->tenant.payload_max);
+  return checked != RK_OK ? checked : rkd_put_out(ctx, message, RKD_EMIT, 0, message->correlation);
+}
+
+RKP_DEVICE rk_status_t rkd_context_reply(rk_context_t *ctx, const rk_message_t *message) {
+  if (rkp_thread() != 0) return RK_OK;
+  rk_status_t checked = rkd_check(ctx, message, ctx->tenant.payload_max);
+  if (checked != RK_OK) return checked;
+  const rkd_u64 correlation = ctx->message.correlation;
+  if (ctx->token) {
+    if (ctx->replied) return RK_ERR_INVALID_STATE;
+    ctx->replied = 1;
+    return rkd_put_out(ctx, message, RKD_REPLY, ctx->token, correlation);
+  }
+  if (ctx->source) return rkd_put_out(ctx, message, RKD_REPLY_KERNEL, ctx->source, correlation);
+  return rkd_put_out(ctx, message, RKD_EMIT, 0, correlation);
+}
+
+/* The entry of a route, from memory or the host's table; 0: there is none. */
+RKP_DEVICE const rkd_route *rkd_find_route(rk_context_t *ctx, rkd_u32 route) {
+  if (route >= ctx->tenant.route_max) return 0;
+  const rkd_u32 at = route % RKD_ROUTES;
+  rkd_route *known = &ctx->routes[at];
+  if (ctx->route_numbers[at] != route || !known->handle) {
+    const char *entry = (const char *)ctx->tenant.routes + (rkd_u64)route * sizeof(rkd_route);
+    /* The handle is written last. */
+    if (!rkp_load_acquire_sys(entry)) return 0;
+    *(rkd_16 *)known = rkp_get16(entry);
+    *((rkd_16 *)known + 1) = rkp_get16(entry + 16);
+    ctx->route_numbers[at] = route;
+  }
+  return known->handle ? known : 0;
+}
+
+enum { RKD_SENT = 0, RKD_FULL = 1, RKD_ENDED = 2 };
+
+/* Into the peer ring of one block. */
+RKP_DEVICE int rkd_peer_send(rk_context_t *ctx, const rkd_route *route, rkd_u32 block, const rk_message_t *message) {
+  rkd_seat *seat = (rkd_seat *)route->seats + block;
+  for (;;) {
+    const rkd_u64 tail = rkp_load_acquire_gpu(&seat->peer_tail); /* P6 */
+    if (tail >> 48 != route->epoch) return RKD_ENDED;
+    const rkd_u64 position = tail & RKD_POSITION;
+    const rkd_u32 shift = seat->peer_shift;
+    char *slot = (char *)seat->peer + (position & ((1ull << shift) - 1)) * seat->stride;
+    const rkd_u64 free = (position >> shift) * 2;
+    const rkd_u64 turn = rkp_load_acquire_gpu(slot); /* P1 */
+    if (turn == free) {
+      if (rkp_cas_gpu(&seat->peer_tail, tail, tail + 1) != tail) continue;
+      rkd_u64 stamp = 0;
+      if (ctx->tenant.flags & RK_LAUNCH_TIMESTAMPS) stamp = rkd_tick(ctx);
+      rkd_copy(slot + 64, message->payload, message->payload_size);
+      rkp_put8(slot + 8, message->correlation);
+      rkd_16 word = {ctx->tenant.kernel, 0};
+      rkp_put16(slot + 16, word);
+      word.a = message->deadline_ns;
+      word.b = (rkd_u64)message->type << 32 | (rkd_u32)message->payload_size;
+      rkp_put16(slot + 32, word);
+      word.a = (stamp >> 7) << 4;
+      word.b = (rkd_u64)(stamp ? ctx->tenant.node : 0) << 32 | (stamp & 127);
+      rkp_put16(slot + 48, word);
+      rkp_store_release_gpu(slot, free + 1); /* P2 */
+      ctx->sent++;
+      return RKD_SENT;
+    }
+    /* Below: the message of the lap before is there. Above: the tail is old. */
+    if ((long long)(turn - free) < 0 && rkp_load_acquire_gpu(&seat->peer_tail) == tail) return RKD_FULL;
+  }
+}
+
+RKP_COLD rk_status_t rkd_send(rk_context_t *ctx, rkd_u32 number, const rk_message_t *message) {
+  const rkd_route *route = rkd_find_route(ctx, number);
+  if (!route) return RK_ERR_NO_ROUTE;
+  rk_status_t checked = rkd_check(ctx, message, route->payload_max);
+  if (checked != RK_OK) return checked;
+  if (message->block >= route->blocks && message->block != RK_ANY_BLOCK) return RK_ERR_INVALID_ARGUMENT;
+  if (!route->seats) {
+    if (message->payload_size > ctx->tenant.payload_max) return RK_ERR_TOO_LARGE;
+    return rkd_put_out(ctx, message, RKD_SEND, route->handle, message->correlation);
+  }
+  int sent = RKD_FULL;
+  if (message->block != RK_ANY_BLOCK) {
+    sent = rkd_peer_send(ctx, route, message->block, message);
+  } else {
+    for (rkd_u32 tries = 0; tries < route->blocks && sent == RKD_FULL; tries++)
+      sent = rkd_peer_send(ctx, route, (rkd_u32)(ctx->next_block++ % route->blocks), message);
+  }
+  if (sent == RKD_FULL) return RK_ERR_FULL;
+  if (sent == RKD_ENDED) {
+    rkd_out out = {RKD_DEAD | RK_DEAD_TERMINATED << 8, message->block, message->correlation, route->handle, message->deadline_ns, message->type, RK_ERR_TERMINATED, message->payload, message->payload_size};
+    if (out.size > ctx->tenant.payload_max) out.size = ctx->tenant.payload_max;
+    rkd_record_out(ctx, &out);
+  }
+  return RK_OK;
+}
+
+RKP_DEVICE rk_status_t rkd_context_send(rk_context_t *ctx, rkd_u32 route, const rk_message_t *message) {
+  return rkp_thread() != 0 ? RK_OK : rkd_send(ctx, route, message);
+}
+
+/* A barrier of all blocks of a kernel that was launched with RK_LAUNCH_COOPERATIVE: every thread of every block
+ * calls it, each block inside a handler. False, for all of them alike: the kernel is ending, or it was not launched so. */
+RKP_DEVICE bool rkd_context_grid_sync(rk_context_t *ctx) {
+  rkp_sync_block();
+  if (rkp_thread() == 0) {
+    void *word = &((rkd_seat *)ctx->tenant.seat0)->barrier; /* generation << 32 | broken << 31 | arrived */
+    const rkd_u64 broken = 1ull << 31;
+    ctx->barrier_passed = 0;
+    if (ctx->tenant.flags & RK_LAUNCH_COOPERATIVE) {
+      rkd_u64 seen = rkp_load_acquire_gpu(word);
+      rkd_u64 generation = 0;
+      bool arrived = false;
+      for (rkd_u32 round = 0;; round++) {
+        if (arrived && seen >> 32 != generation) {
+          ctx->barrier_passed = 1;
+          break;
+        }
+        if (seen & broken) break;
+        rkd_u64 next;
+        if (!arrived) {
+          generation = seen >> 32;
+          next = (rkd_u32)seen + 1 == ctx->tenant.blocks ? ((generation + 1) & 0xffffffffull) << 32 : seen + 1;
+        } else if ((round & 63u) == 0 && (rkp_load_relaxed_sys(&ctx->control->command) & 0xff) >= RKD_STOP) {
+          next = seen | broken;
+        } else {
+          seen = rkp_load_acquire_gpu(word);
+          continue;
+        }
+        const rkd_u64 found = rkp_cas_gpu(word, seen, next);
+        if (found == seen) arrived = true;
+        seen = found == seen ? next : found;
+      }
+    }
+  }
+  rkp_sync_block();
+  return ctx->barrier_passed != 0;
+}
+
+/* ---- The loop ---- */
+
+/* Copies a description into shared memory, by warp 0. */
+RKP_DEVICE void rkd_fetch(void *to, const void *from, rkd_u32 size, rkd_u32 lane) {
+  for (rkd_u32 chunk = lane; chunk < size / 16; chunk += rkp_width())
+    ((rkd_16 *)to)[chunk] = rkp_get16((const char *)from + 16u * chunk);
+  rkp_sync_warp();
+}
+
+/* One look at everything: a single load of several lanes. */
+RKP_DEVICE void rkd_look(rk_context_t *c, rkd_u32 lane) {
+  const rkd_tenant *t = &c->tenant;
+  const rkd_u32 words = c->occupied ? 10u : 8u;
+  rkp_sync_warp(); /* everybody is done with the last look */
+  for (rkd_u32 word = lane; word < words; word += rkp_width()) {
+    const void *at = (const rkd_u64 *)c->control + word;
+    if (word == 8) at = (const char *)t->input + (c->input_head & ((1ull << t->input_shift) - 1)) * t->stride;
+    if (word == 9) at = (const char *)t->peer + (c->peer_head & ((1ull << t->peer_shift) - 1)) * t->stride;
+    c->poll[word] = rkp_load_acquire_sys(at); /* H1, H4, P3 */
+  }
+  rkp_sync_warp();
+}
+
+RKP_DEVICE void rkd_idle(rk_context_t *c, rkd_u32 lane, rkd_u32 most_ns) {
+  if (lane == 0) {
+    c->polls++;
+    if ((c->polls & 255u) == 0) {
+      rkp_store_relaxed_sys(&c->status->timer, rkp_now_ns());
+      rkp_store_relaxed_sys(&c->status->heartbeat, c->polls);
+    }
+    if ((c->polls & 15u) == 0) {
+      c->sleep_ns = c->sleep_ns ? c->sleep_ns * 2 : 32;
+      if (c->sleep_ns > most_ns) c->sleep_ns = most_ns;
+    }
+  }
+  rkp_sync_warp();
+  if (c->sleep_ns) rkp_sleep((rkd_u32)c->sleep_ns);
+}
+
+/* A peer's message at head that nobody will handle goes out as a record, by lane 0. */
+RKP_COLD void rkd_give_up_peer(rk_context_t *c, const char *slot, rkd_u32 op, int status) {
+  const rkd_slot *header = (const rkd_slot *)slot;
+  rkd_out out = {op, c->tenant.block, header->correlation, header->source, header->meta, header->tag, status, slot + 64, header->payload_size};
+  rkd_record_out(c, &out);
+}
+
+RKP_DEVICE char *rkd_peer_slot(const rk_context_t *c) {
+  return (char *)c->tenant.peer + (c->peer_head & ((1ull << c->tenant.peer_shift) - 1)) * c->tenant.stride;
+}
+
+RKP_DEVICE void rkd_peer_advance(rk_context_t *c) {
+  rkp_store_release_gpu(rkd_peer_slot(c), (c->peer_head >> c->tenant.peer_shift) * 2 + 2); /* P4 */
+  c->peer_head++;
+  c->peer_taken++;
+}
+
+/* Takes the epoch away; the last position is final. */
+RKP_DEVICE void rkd_close_peer(rk_context_t *c) {
+  if (!c->closed) {
+    c->peer_end = rkp_exchange_gpu(&c->seat->peer_tail, 0) & RKD_POSITION;
+    c->closed = 1;
+  }
+}
+
+/* What a seat remembers between two short launches. */
+RKP_COLD void rkd_save(rk_context_t *c) {
+  rkd_seat *s = c->seat;
+  s->input_head = c->input_head;
+  s->outbox_tail = c->outbox_tail;
+  s->peer_head = c->peer_head;
+  s->started = c->started;
+  s->processed = c->processed;
+  s->failed = c->failed;
+  s->sent = c->sent;
+  s->taken = c->taken;
+  s->peer_taken = c->peer_taken;
+}
+
+/* The end of a tenancy, by lane 0. */
+RKP_COLD void rkd_done(rk_context_t *c) {
+  rkd_show_taken(c);
+  c->seat->epoch = 0;
+  rkd_acknowledge(c, RKD_IS_DONE);
+  c->occupied = 0;
+  c->left = c->command;
+}
+
+/* Reads the message at a slot into shared memory; true if the block is to handle it. By warp 0. */
+RKP_DEVICE bool rkd_take(rk_context_t *c, const char *slot, bool from_peer, rkd_u32 lane) {
+  rkd_u32 chunks = c->tenant.stride / 16;
+  if (chunks > RKD_CHUNKS) chunks = RKD_CHUNKS;
+  for (rkd_u32 chunk = lane; chunk < chunks; chunk += rkp_width()) c->slot[chunk] = rkp_get16(slot + 16u * chunk);
+  if (lane == rkp_width() - 1) {
+    const rkd_u64 version = rkp_load_relaxed_sys(&c->control->route_version);
+    if (version != c->route_version) {
+      for (rkd_u32 route = 0; route < RKD_ROUTES; route++) c->routes[route].handle = 0;
+      c->route_version = version;
+    }
+  }
+  rkp_sync_warp();
+  const rkd_slot *header = (const rkd_slot *)c->slot;
+  const rkd_u32 size = header->payload_size;
+  if (size == RKD_SKIPPED) {
+    rkp_sync_warp();
+    if (lane == 0) {
+      c->input_head++;
+      c->taken++;
+    }
+    rkp_sync_warp();
+    return false;
+  }
+  const bool expired = header->meta != 0 && rkp_now_ns() + c->clock_offset > header->meta;
+  if (lane == 0) {
+    c->replied = 0;
+    c->fenced = 0;
+    c->result = RK_OK;
+    c->from_peer = from_peer;
+    c->copy_size = 0;
+    const void *payload = slot + 64;
+    if (!from_peer) {
+      payload = (const char *)c->slot + 64;
+      if (size > RKD_CHUNKS * 16u - 64u) {
+        c->copy_size = size;
+        c->copy_from = (rkd_u64)slot + 64;
+        payload = (const void *)c->tenant.inbox;
+      }
+    }
+    c->token = from_peer ? 0 : header->token;
+    c->source = header->source;
+    c->message.payload = payload;
+    c->message.payload_size = size;
+    c->message.type = header->tag;
+    c->message.block = c->tenant.block;
+    c->message.correlation = header->correlation;
+    c->message.source = header->source;
+    c->message.deadline_ns = header->meta;
+    c->message.timestamp.physical_ns = header->physical;
+    c->message.timestamp.logical = header->logical;
+    c->message.timestamp.node = header->node;
+    c->message.lease = 0;
+    if (header->physical && (c->tenant.flags & RK_LAUNCH_TIMESTAMPS))
+      rkd_clock_move(c, (header->physical >> 4) << 7 | header->logical, 0);
+    if (expired) {
+      if (from_peer) {
+        rkd_give_up_peer(c, slot, RKD_DEAD | RK_DEAD_EXPIRED << 8, RK_ERR_TIMEOUT);
+      } else {
+        rkd_out out = {RKD_EXPIRED, 0, 0, c->input_head, 0, 0, RK_ERR_TIMEOUT, 0, 0};
+        rkd_record_out(c, &out);
+      }
+      if (from_peer) {
+        rkd_peer_advance(c);
+      } else {
+        c->input_head++;
+        c->taken++;
+      }
+    } else {
+      c->started++;
+      rkp_store_relaxed_sys(&c->status->started, c->started);
+    }
+  }
+  rkp_sync_warp();
+  return !expired;
+}
+
+/* Waits for something that the whole block has to do. By warp 0. */
+RKP_DEVICE void rkd_next(rk_context_t *c, rkd_u32 lane) {
+  for (;;) {
+    rkd_look(c, lane);
+    const rkd_u64 command = c->poll[0];
+    const rkd_u32 verb = (rkd_u32)command & 0xff;
+    if (verb == RKD_EXIT) {
+      if (lane == 0) {
+        c->command = command;
+        c->action = RKD_DO_EXIT;
+        rkd_acknowledge(c, RKD_IS_GONE);
+      }
+      return;
+    }
+    if (!c->occupied) {
+      /* A seat that has ended may see a late word for the tenant that has left. */
+      if ((verb == RKD_PAUSE || verb == RKD_RUN || (c->once && verb != RKD_VACANT)) && command != c->left) {
+        /* The look has no order: who the tenant is, is read again after the command. */
+        rkd_fetch(&c->tenant, (const void *)rkp_load_relaxed_sys(&c->control->tenant), sizeof(rkd_tenant), lane);
+        if (lane == 0) {
+          c->command = command;
+          c->clock_offset = c->poll[3];
+          c->unix_offset = c->poll[4];
+          c->action = RKD_DO_ENTER;
+        }
+        return;
+      }
+      if (c->once) {
+        if (lane == 0) c->action = RKD_DO_EXIT;
+        return;
+      }
+      rkd_idle(c, lane, c->idle_sleep_ns);
+      continue;
+    }
+    if (command != c->command) {
+      rkp_sync_warp();
+      if (lane == 0) {
+        c->command = command;
+        if (verb == RKD_RUN || verb == RKD_PAUSE) {
+          rkp_publish_sys(&c->status->taken, c->taken); /* and what was read of the input is done with */
+          rkd_show_taken(c);
+          rkd_acknowledge(c, c->fault ? RKD_IS_FAULT : verb == RKD_RUN ? RKD_IS_RUNNING : RKD_IS_PAUSED);
+        }
+        c->sleep_ns = 0;
+      }
+      /* Once more: what goes with a command was written before it, and may have been read before it. */
+      continue;
+    }
+    if (lane == 0) {
+      c->outbox_head = c->poll[2];
+      c->clock_offset = c->poll[3];
+      c->unix_offset = c->poll[4];
+    }
+    const bool have_peer = c->poll[9] == (c->peer_head >> c->tenant.peer_shift) * 2 + 1;
+    const bool have_input = c->poll[8] == (c->input_head >> c->tenant.input_shift) * 2 + 1;
+    const bool drained = verb == RKD_DRAIN && c->input_head == c->poll[1];
+    const bool takes = (verb == RKD_RUN || verb == RKD_DRAIN) && !c->fault && !c->poll[6] && !(c->once && c->once_left == 0);
+    const bool peer_first = have_peer && (!have_input || c->prefer_peer);
+    rkp_sync_warp(); /* all have decided alike; now lane 0 may change what they decided by */
+    if (verb == RKD_STOP || (drained && !have_peer)) {
+      if (lane == 0) {
+        rkd_close_peer(c);
+        if (c->peer_head == c->peer_end) {
+          rkp_publish_sys(&c->status->taken, c->taken);
+          rkd_done(c);
+        } else if (have_peer && verb == RKD_STOP) {
+          rkd_give_up_peer(c, rkd_peer_slot(c), RKD_LEFT, 0);
+          rkd_peer_advance(c);
+        }
+      }
+      rkp_sync_warp();
+      if (!c->occupied && c->once) {
+        if (lane == 0) c->action = RKD_DO_EXIT;
+        return;
+      }
+      /* A peer is between claim and publish, or its message is handled by the drain. */
+      continue;
+    }
+    if (takes && (have_peer || have_input)) {
+      if (lane == 0) {
+        c->prefer_peer = !peer_first;
+        c->sleep_ns = 0;
+        if (c->once) c->once_left--;
+      }
+      const char *slot = peer_first ? rkd_peer_slot(c) : (const char *)c->tenant.input + (c->input_head & ((1ull << c->tenant.input_shift) - 1)) * c->tenant.stride;
+      rkp_sync_warp();
+      if (rkd_take(c, slot, peer_first, lane)) {
+        if (lane == 0) c->action = RKD_DO_MESSAGE;
+        return;
+      }
+      continue;
+    }
+    if (lane == 0 && (c->taken != c->shown_taken || c->peer_taken != c->shown_peer)) {
+      rkp_publish_sys(&c->status->taken, c->taken);
+      rkd_show_taken(c);
+    }
+    if (c->once) {
+      if (lane == 0) {
+        rkd_save(c);
+        rkd_acknowledge(c, RKD_IS_RESTED);
+        c->action = RKD_DO_EXIT;
+      }
+      return;
+    }
+    rkd_idle(c, lane, c->busy_sleep_ns);
+  }
+}
+
+/* A tenant moves in. By all threads; the description is in shared memory. */
+RKP_DEVICE void rkd_enter(rk_context_t *c, rkd_u32 thread) {
+  const rkd_u64 resident = c->seat->epoch;
+  const bool again = c->once && resident == c->tenant.epoch;
+  rkp_sync_block();
+  if (!again) {
+    const rkd_16 zero = {0, 0};
+    char *state = (char *)c->tenant.state;
+    for (rkd_u64 at = 16ull * thread; at < c->tenant.state_size; at += 16ull * rkp_threads()) rkp_put16(state + at, zero);
+    for (rkd_u64 slot = thread; slot < 1ull << c->tenant.peer_shift; slot += rkp_threads())
+      rkp_put8((char *)c->tenant.peer + slot * c->tenant.stride, 0);
+  }
+  rkp_sync_block();
+  if (thread != 0) return;
+  rkd_seat *s = c->seat;
+  c->occupied = 1;
+  c->closed = 0;
+  c->fault = 0;
+  c->peer_end = 0;
+  c->route_version = ~0ull;
+  c->prefer_peer = 0;
+  c->outbox_head = 0;
+  if (again) {
+    c->input_head = s->input_head;
+    c->outbox_tail = s->outbox_tail;
+    c->outbox_head = c->poll[2];
+    c->peer_head = s->peer_head;
+    c->started = s->started;
+    c->processed = s->processed;
+    c->failed = s->failed;
+    c->sent = s->sent;
+    c->taken = s->taken;
+    c->peer_taken = s->peer_taken;
+    c->shown_taken = c->taken;
+    c->shown_peer = c->peer_taken;
+    return;
+  }
+  c->input_head = c->outbox_tail = c->peer_head = c->started = c->processed = c->failed = c->sent = 0;
+  c->taken = c->peer_taken = c->shown_taken = c->shown_peer = 0;
+  s->peer = c->tenant.peer;
+  s->peer_shift = c->tenant.peer_shift;
+  s->stride = c->tenant.stride;
+  s->payload_max = c->tenant.payload_max;
+  s->epoch = c->tenant.epoch;
+  if (c->tenant.block == 0) {
+    s->barrier = 0;
+    if (!s->clock) s->clock = 1;
+  }
+  rkp_store_relaxed_sys(&c->status->started, 0);
+  rkd_show_taken(c);
+  /* Short launches are not reached by peers: they send through the host. */
+  if (!c->once) rkp_store_release_gpu(&s->peer_tail, c->tenant.epoch << 48); /* P5 */
+  if (((rkd_u32)c->command & 0xff) <= RKD_RUN) rkd_acknowledge(c, ((rkd_u32)c->command & 0xff) == RKD_RUN ? RKD_IS_RUNNING : RKD_IS_PAUSED);
+}
+
+/* After the handler, by thread 0. */
+RKP_DEVICE void rkd_finish(rk_context_t *c) {
+  const int status = c->result;
+  if (status == RK_OK) {
+    c->processed++;
+  } else {
+    c->failed++;
+    if (c->from_peer) {
+      rkd_give_up_peer(c, rkd_peer_slot(c), RKD_DEAD | RK_DEAD_HANDLER << 8, status);
+    } else {
+      rkd_out out = {RKD_FAILED, 0, 0, c->input_head, 0, 0, status, 0, 0};
+      rkd_record_out(c, &out);
+    }
+    if (status == RK_ERR_KERNEL_FAILED) c->fault = 1;
+  }
+  if (c->from_peer) {
+    rkd_peer_advance(c);
+  } else {
+    c->input_head++;
+    c->taken++;
+  }
+  if (c->fenced) {
+    rkd_show_taken(c);
+  } else if (c->taken - c->shown_taken >= 16) {
+    rkp_publish_sys(&c->status->taken, c->taken);
+    rkd_show_taken(c);
+  }
+}
+
+template <class Handler>
+RKP_DEVICE void rkd_main(rkd_u64 launch, Handler handler) {
+  RKP_SHARED(rk_context_t, context);
+  rk_context_t *const c = &context;
+  const rkd_u32 thread = rkp_thread();
+  const rkd_launch *const l = (const rkd_launch *)launch;
+  if (thread == 0) {
+    rkd_launch own;
+    for (rkd_u32 chunk = 0; chunk < sizeof own / 16; chunk++) ((rkd_16 *)&own)[chunk] = rkp_get16((const char *)l + 16u * chunk);
+    c->action = 0;
+    c->refused = own.layout != RKD_LAYOUT || rkp_block() >= own.count;
+    c->control = (rkd_control *)own.controls + rkp_block();
+    c->status = (rkd_status *)own.statuses + rkp_block();
+    c->seat = (rkd_seat *)own.seats + rkp_block();
+    c->busy_sleep_ns = own.busy_sleep_ns;
+    c->idle_sleep_ns = own.idle_sleep_ns;
+    c->once = own.once;
+    c->once_left = RKD_ONCE_MAX;
+    c->occupied = 0;
+    c->command = 0;
+    c->left = 0;
+    c->polls = 0;
+    c->sleep_ns = 0;
+    c->next_block = 0;
+    c->outbox_head = 0;
+    if (own.fresh && !c->refused) {
+      const rkd_16 zero = {0, 0};
+      for (rkd_u32 at = 0; at < sizeof(rkd_seat); at += 16) rkp_put16((char *)c->seat + at, zero);
+    }
+    rkp_store_relaxed_sys(&c->status->timer, rkp_now_ns());
+    /* A layout that is not ours is told, and nothing else of it is touched. */
+    rkp_publish_sys(&c->status->version, (rkd_u64)RKD_LAYOUT << 32 | sizeof(rkd_slot));
+  }
+  rkp_sync_block();
+  if (c->refused) return; /* written once: warp 0 may be ahead of who reads this */
+  for (;;) {
+    if (thread < rkp_width()) rkd_next(c, thread);
+    rkp_sync_block();
+    const rkd_u32 action = c->action;
+    if (action == RKD_DO_EXIT) return;
+    if (action == RKD_DO_ENTER) {
+      rkd_enter(c, thread);
+    } else {
+      if (c->copy_size) {
+        for (rkd_u64 at = 16ull * thread; at < c->copy_size; at += 16ull * rkp_threads())
+          rkp_put16((char *)c->tenant.inbox + at, rkp_get16((const char *)c->copy_from + at));
+        rkp_sync_block();
+      }
+      const rk_status_t status = handler(c, &c->message);
+      if (status != RK_OK) c->result = status;
+      rkp_sync_block();
+      if (thread == 0) rkd_finish(c);
+    }
+    rkp_sync_block();
+  }
+}
+
+#define RK_DEVICE_ENTRY(handler) RKP_ENTRY(rk_entry_##handler, handler)
+#ifndef RKP_ENTRY
+#define RKP_ENTRY(entry, handler)                                                                            \
+  struct entry##_call {                                                                                      \
+    RKP_METHOD rk_status_t operator()(rk_context_t *ctx, const rk_message_t *message) const {                \
+      return handler(ctx, message);                                                                          \
+    }                                                                                                        \
+  };                                                                                                         \
+  extern "C" __global__ void entry(rkd_u64 launch) { rkd_main(launch, entry##_call()); }
+#define RKP_METHOD __device__
+#endif
+
+/* Handlers use the names of the C header. */
+#define rk_context_state rkd_context_state
+#define rk_context_user_data rkd_context_user_data
+#define rk_context_shared rkd_context_shared
+#define rk_context_kernel rkd_context_kernel
+#define rk_context_block rkd_context_block
+#define rk_context_block_count rkd_context_block_count
+#define rk_context_thread rkd_context_thread
+#define rk_context_thread_count rkd_context_thread_count
+#define rk_context_sync rkd_context_sync
+#define rk_context_now rkd_context_now
+#define rk_context_stopping rkd_context_stopping
+#define rk_context_reply rkd_context_reply
+#define rk_context_emit rkd_context_emit
+#define rk_context_send rkd_context_send
+#define rk_context_grid_sync rkd_context_grid_sync
+
+#endif /* RINGKERNEL_DEVICE_CUH */

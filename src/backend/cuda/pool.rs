@@ -1,0 +1,388 @@
+//! A pool: one launch of a program, whose blocks are seats for blocks of kernels.
+//!
+//! A resident pool stays on the device for as long as it has tenants; a kernel that finds seats in one is launched
+//! by a few stores. It ends with its last tenant: a device with nothing of ours on it is idle for everybody
+//! else's synchronisation. A pool that is launched for each batch (`once`) has one kernel and ends by itself.
+//!
+//! # Starting
+//! Everything is allocated and loaded before. The proof that the grid fits (the occupancy of this device, less what our
+//! other pools hold) comes first, the cooperative launch asks the driver for the same, and then every block has
+//! to count itself in within a time: other people's kernels may hold what is free by the proof. If not, all that
+//! did start are told to leave.
+//!
+//! # Words
+//! `control` has one writer, this side: the seat's commands (under the verbs lock of its kernel, or before and after there is
+//! one), the pump's clock offsets, the outbox position of whoever is inside the gate. `status` is only read.
+#![allow(unsafe_code)]
+
+use std::ffi::c_void;
+
+use super::device::{Device, Kind, Piece};
+use super::driver::{NOT_READY, SUCCESS, Stream, TOO_LARGE};
+use super::module::Module;
+use crate::error::{Error, Result};
+use crate::layout::{SEAT_LAYOUT, SEAT_SIZE, SLOT_HEADER_SIZE, SeatControl, SeatLaunch, SeatStatus};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock, monotonic_ns, unix_ns};
+
+/// What a seat is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub(super) enum Verb {
+    Vacant = 0,
+    Pause = 1,
+    Run = 2,
+    Drain = 3,
+    Stop = 4,
+    Exit = 5,
+}
+
+/// Phases that a seat answers.
+pub(super) const PAUSED: u64 = 2;
+pub(super) const FAULT: u64 = 4;
+pub(super) const DONE: u64 = 5;
+pub(super) const GONE: u64 = 6;
+
+/// CU_STREAM_NON_BLOCKING.
+const NON_BLOCKING: u32 = 1;
+/// Longest sleep between two looks: of a tenant that waits for messages, and of a vacant seat.
+const BUSY_SLEEP_NS: u32 = 256;
+const IDLE_SLEEP_NS: u32 = 20_000;
+/// Time for all blocks to count themselves in.
+const COUNT_IN_NS: u64 = 2_000_000_000;
+/// Time for those that did to leave again.
+const LEAVE_NS: u64 = 2_000_000_000;
+/// Bytes before the control words.
+const HEAD: usize = 256;
+
+/// What a pool is made for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Shape {
+    pub(super) threads: u32,
+    pub(super) shared: u32,
+    /// Launched for each batch.
+    pub(super) once: bool,
+}
+
+#[derive(Debug)]
+struct Seats {
+    taken: Vec<bool>,
+    tenants: u32,
+    closing: bool,
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) module: Arc<Module>,
+    pub(super) shape: Shape,
+    pub(super) count: u32,
+    /// Blocks of this shape that fit on one multiprocessor.
+    pub(super) per_multiprocessor: u32,
+    words: Piece,
+    records: Piece,
+    stream: Stream,
+    numbers: Vec<AtomicU64>,
+    seats: Mutex<Seats>,
+    /// A block of it does not come to an end.
+    pub(super) is_stuck: AtomicBool,
+    /// CLOCK_MONOTONIC minus the device's timer, the least that was seen.
+    offset: AtomicU64,
+    offset_at: AtomicU64,
+}
+
+// SAFETY: the stream is a handle of the driver, which any thread may use.
+unsafe impl Send for Pool {}
+// SAFETY: as above.
+unsafe impl Sync for Pool {}
+
+impl Pool {
+    /// Allocates what a pool needs; nothing runs yet.
+    pub(super) fn new(
+        module: &Arc<Module>,
+        shape: Shape,
+        count: u32,
+        per_multiprocessor: u32,
+    ) -> Result<Arc<Self>> {
+        let device = &module.device;
+        let seats = count as usize;
+        let words = device
+            .allocate(Kind::Mapped, HEAD + seats * (size_of::<SeatControl>() + size_of::<SeatStatus>()))?;
+        let records = device.allocate(Kind::Seats, seats * SEAT_SIZE)?;
+        let controls = words.device + HEAD as u64;
+        let launch = SeatLaunch {
+            controls,
+            statuses: controls + (seats * size_of::<SeatControl>()) as u64,
+            seats: records.device,
+            count,
+            once: u32::from(shape.once),
+            busy_sleep_ns: BUSY_SLEEP_NS,
+            idle_sleep_ns: IDLE_SLEEP_NS,
+            layout: SEAT_LAYOUT,
+            fresh: 1,
+            ..SeatLaunch::default()
+        };
+        // SAFETY: the head of the piece is ours and large enough.
+        unsafe { words.host().cast::<SeatLaunch>().write(launch) };
+        let api = device.api;
+        let mut stream = std::ptr::null_mut();
+        {
+            let _current = device.enter()?;
+            // SAFETY: an out-pointer of ours.
+            let code = unsafe { (api.stream_create)(&mut stream, NON_BLOCKING, 0) };
+            api.check("cuStreamCreateWithPriority", code)?;
+        }
+        Ok(Arc::new(Self {
+            module: Arc::clone(module),
+            shape,
+            count,
+            per_multiprocessor,
+            words,
+            records,
+            stream,
+            numbers: (0..count).map(|_| AtomicU64::new(0)).collect(),
+            seats: Mutex::new(Seats { taken: vec![false; seats], tenants: 0, closing: false }),
+            is_stuck: AtomicBool::new(false),
+            offset: AtomicU64::new(u64::MAX),
+            offset_at: AtomicU64::new(0),
+        }))
+    }
+
+    pub(super) fn device(&self) -> &Arc<Device> {
+        &self.module.device
+    }
+
+    /// Device address of a seat's record.
+    pub(super) fn record(&self, seat: u32) -> u64 {
+        self.records.device + u64::from(seat) * SEAT_SIZE as u64
+    }
+
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        debug_assert!(offset + 8 <= self.words.size());
+        // SAFETY: inside the piece, aligned, only ever used as an atomic by this side.
+        unsafe { AtomicU64::from_ptr(self.words.host().as_ptr().add(offset).cast()) }
+    }
+
+    /// A word of a seat's control.
+    pub(super) fn control(&self, seat: u32, field: usize) -> &AtomicU64 {
+        self.word(HEAD + seat as usize * size_of::<SeatControl>() + field)
+    }
+
+    /// A word of a seat's status.
+    pub(super) fn status(&self, seat: u32, field: usize) -> &AtomicU64 {
+        let statuses = HEAD + self.count as usize * size_of::<SeatControl>();
+        self.word(statuses + seat as usize * size_of::<SeatStatus>() + field)
+    }
+
+    /// Asks something of a seat; the number of the command. What goes with it was stored before.
+    pub(super) fn post(&self, seat: u32, verb: Verb) -> u64 {
+        let number = self.numbers[seat as usize].fetch_add(1, Ordering::Relaxed) + 1;
+        let word = number << 32 | verb as u64;
+        self.control(seat, std::mem::offset_of!(SeatControl, command)).store(word, Ordering::Release);
+        number
+    }
+
+    /// Number and phase of a seat's last answer.
+    pub(super) fn ack(&self, seat: u32) -> (u64, u64) {
+        let word = self.status(seat, std::mem::offset_of!(SeatStatus, ack)).load(Ordering::Acquire);
+        (word >> 32, word & 0xffff_ffff)
+    }
+
+    /// Seats beside each other, or none.
+    pub(super) fn take(&self, grid: u32) -> Option<u32> {
+        let mut seats = lock(&self.seats);
+        if seats.closing || self.is_stuck.load(Ordering::Relaxed) {
+            return None;
+        }
+        let grid = grid as usize;
+        let first = seats.taken.windows(grid).position(|window| !window.contains(&true))?;
+        seats.taken[first..first + grid].fill(true);
+        seats.tenants += 1;
+        Some(first as u32)
+    }
+
+    /// Gives seats back whose tenants have ended; the last ones end a resident pool.
+    pub(super) fn vacate(&self, first: u32, grid: u32) {
+        let mut seats = lock(&self.seats);
+        for seat in first..first + grid {
+            self.post(seat, Verb::Vacant);
+            seats.taken[seat as usize] = false;
+        }
+        seats.tenants -= 1;
+        if seats.tenants == 0 {
+            seats.closing = true;
+            drop(seats);
+            self.dismiss();
+        }
+    }
+
+    /// Whether it is to end, or has.
+    pub(super) fn is_closing(&self) -> bool {
+        lock(&self.seats).closing
+    }
+
+    /// Tells every seat to leave.
+    pub(super) fn dismiss(&self) {
+        lock(&self.seats).closing = true;
+        for seat in 0..self.count {
+            self.post(seat, Verb::Exit);
+        }
+    }
+
+    /// Starts the grid.
+    pub(super) fn launch(&self) -> Result<()> {
+        let device = self.device();
+        let api = device.api;
+        let _current = device.enter()?;
+        let mut parameter = self.words.device;
+        let mut parameters = [(&raw mut parameter).cast::<c_void>()];
+        let (function, stream) = (self.module.function, self.stream);
+        let Shape { threads, shared, once } = self.shape;
+        let cooperative = api.launch_cooperative.filter(|_| device.is_cooperative && !once);
+        // SAFETY: one parameter of 8 bytes, as the entry has it; the driver copies it.
+        let code = unsafe {
+            match cooperative {
+                Some(launch) => {
+                    launch(function, self.count, 1, 1, threads, 1, 1, shared, stream, parameters.as_mut_ptr())
+                }
+                None => (api.launch)(
+                    function,
+                    self.count,
+                    1,
+                    1,
+                    threads,
+                    1,
+                    1,
+                    shared,
+                    stream,
+                    parameters.as_mut_ptr(),
+                    std::ptr::null_mut(),
+                ),
+            }
+        };
+        let what = if cooperative.is_some() { "cuLaunchCooperativeKernel" } else { "cuLaunchKernel" };
+        api.check(what, code)
+    }
+
+    /// The records hold something from now on.
+    pub(super) fn is_used(&self) {
+        // SAFETY: the head of the piece is ours; nothing of the pool runs when this is called.
+        unsafe { (&raw mut (*self.words.host().cast::<SeatLaunch>().as_ptr()).fresh).write_volatile(0) };
+    }
+
+    /// Blocks that have started.
+    fn counted_in(&self) -> u32 {
+        let expected = u64::from(SEAT_LAYOUT) << 32 | SLOT_HEADER_SIZE as u64;
+        let version = std::mem::offset_of!(SeatStatus, version);
+        (0..self.count).filter(|seat| self.status(*seat, version).load(Ordering::Acquire) == expected).count()
+            as u32
+    }
+
+    /// Waits until every block has started.
+    pub(super) fn count_in(&self) -> Result<()> {
+        let (start, mut asked) = (monotonic_ns(), 0);
+        loop {
+            let started = self.counted_in();
+            let now = monotonic_ns();
+            self.calibrate(now);
+            if started == self.count {
+                return Ok(());
+            }
+            if now - asked > 10_000_000 {
+                asked = now;
+                match self.query()? {
+                    // A pool that has ended before it counted in has another layout.
+                    true if self.counted_in() < self.count => {
+                        let log = "it was compiled with another version of ringkernel_device.cuh".into();
+                        return Err(Error::Compile { program: Arc::clone(&self.module.name), log, code: 0 });
+                    }
+                    _ => {}
+                }
+            }
+            if now - start > COUNT_IN_NS {
+                self.dismiss();
+                if !self.await_end(LEAVE_NS) {
+                    self.device().leak();
+                }
+                let why = format!("{started} of {} blocks have started", self.count).into();
+                return Err(Error::NotResident {
+                    kernel: Arc::clone(&self.module.name),
+                    asked: self.count,
+                    why,
+                });
+            }
+            crate::sync::yield_now();
+        }
+    }
+
+    /// Whether everything that was launched has ended; an error: the device is lost.
+    pub(super) fn query(&self) -> Result<bool> {
+        let api = self.device().api;
+        let _current = self.device().enter()?;
+        // SAFETY: a live stream.
+        match unsafe { (api.stream_query)(self.stream) } {
+            SUCCESS => Ok(true),
+            NOT_READY => Ok(false),
+            code => Err(api.error("a kernel on the device", code)),
+        }
+    }
+
+    /// Waits for the end; false when the time is over. A lost device has ended.
+    pub(super) fn await_end(&self, timeout_ns: u64) -> bool {
+        let deadline = monotonic_ns().saturating_add(timeout_ns);
+        loop {
+            if !matches!(self.query(), Ok(false)) {
+                return true;
+            }
+            if monotonic_ns() > deadline {
+                return false;
+            }
+            std::thread::sleep(std::time::Duration::from_micros(50));
+        }
+    }
+
+    /// Compares the clocks and tells the seats. What a seat says of its timer is older when it is read, so the least
+    /// difference is the truest; it may rise by 100 parts in a million, as far apart as two clocks run.
+    pub(super) fn calibrate(&self, now: u64) {
+        let timer = std::mem::offset_of!(SeatStatus, timer);
+        let before = self.offset.load(Ordering::Relaxed);
+        let since = now.saturating_sub(self.offset_at.load(Ordering::Relaxed));
+        let most = if before == u64::MAX {
+            i64::MAX
+        } else {
+            (before as i64).saturating_add((since / 10_000) as i64)
+        };
+        let least = (0..self.count)
+            .map(|seat| self.status(seat, timer).load(Ordering::Relaxed))
+            .filter(|timer| *timer != 0)
+            .map(|timer| now.wrapping_sub(timer) as i64)
+            .min();
+        let Some(least) = least.map(|least| least.min(most) as u64).filter(|least| *least != before) else {
+            return;
+        };
+        self.offset.store(least, Ordering::Relaxed);
+        self.offset_at.store(now, Ordering::Relaxed);
+        let unix = unix_ns().wrapping_sub(monotonic_ns()).wrapping_add(least);
+        for seat in 0..self.count {
+            self.control(seat, std::mem::offset_of!(SeatControl, clock_offset))
+                .store(least, Ordering::Relaxed);
+            self.control(seat, std::mem::offset_of!(SeatControl, unix_offset)).store(unix, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if self.is_stuck.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Ok(_current) = self.device().enter() {
+            // SAFETY: created in `new`; what ran in it has ended.
+            unsafe { (self.device().api.stream_destroy)(self.stream) };
+        }
+    }
+}
+
+/// Whether an error of a launch says that the grid is too large.
+pub(super) fn is_too_large(error: &Error) -> bool {
+    matches!(error, Error::Cuda { code: TOO_LARGE, .. })
+}

@@ -1,0 +1,344 @@
+//! The thread that looks at what comes from the device, and everything that is done beside the messages: clocks, hung
+//! handlers, a lost device, short launches, pools that end.
+//!
+//! A device cannot wake a thread, so somebody has to look. While a caller waits it looks for itself; else it is this
+//! thread, as often as something is outstanding and lately moved: it spins for a moment, then sleeps in growing
+//! steps, and with nothing outstanding it looks once in a millisecond, because kernels may send to each other and
+//! answer without being asked. With no kernel at all it sleeps until it is poked.
+//!
+//! # Argument: no message is left behind
+//! A sender publishes, then pokes: `pending` is set and the event count notified (its argument is in `ring/wait.rs`). The pump
+//! clears `pending` before it looks, so what was published before the poke is seen by the look after it.
+
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::device::Device;
+use super::pool::Pool;
+use super::resident::Resident;
+use crate::error::{Error, Result};
+use crate::layout::RK_ERR_DEVICE;
+use crate::process;
+use crate::ring::{EventCount, Ring};
+use crate::runtime::core::Core;
+use crate::runtime::kernel::{Kernel, Phase};
+use crate::runtime::{Threads, block, log};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock, monotonic_ns, spin_loop};
+
+/// Time without progress after which the pump no longer spins.
+const SPIN_NS: u64 = 50_000;
+/// Time without progress after which it sleeps in long steps.
+const SHORT_NS: u64 = 2_000_000;
+const SHORT_SLEEP: Duration = Duration::from_micros(20);
+const LONG_SLEEP: Duration = Duration::from_micros(200);
+/// With nothing outstanding.
+const REST_NS: u64 = 1_000_000;
+/// Between two looks at clocks, hung handlers and the state of the device.
+const TICK_NS: u64 = 5_000_000;
+/// For all pools to leave when the runtime is destroyed.
+const LEAVE_NS: u64 = 2_000_000_000;
+
+/// What launches, kernels and the pump share.
+pub(super) struct Shared {
+    pub(super) core: Arc<Core>,
+    pub(super) device: Arc<Device>,
+    pub(super) pools: Mutex<Vec<Arc<Pool>>>,
+    kernels: Mutex<Vec<Entry>>,
+    /// Changes with that list.
+    version: AtomicU64,
+    epochs: AtomicU64,
+    wake: EventCount,
+    pending: AtomicBool,
+    stop: AtomicBool,
+    /// A handler that takes longer is hung; 0 = none is.
+    hang_limit_ns: u64,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A kernel and its seats.
+#[derive(Clone)]
+pub(super) struct Entry {
+    pub(super) kernel: Arc<Kernel>,
+    pub(super) resident: Arc<Resident>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Shared({:?})", self.device)
+    }
+}
+
+impl Shared {
+    /// Starts the pump.
+    pub(super) fn start(core: &Arc<Core>, device: Arc<Device>, hang_limit_ns: u64) -> Result<Arc<Self>> {
+        let shared = Arc::new(Self {
+            core: Arc::clone(core),
+            device,
+            pools: Mutex::new(Vec::new()),
+            kernels: Mutex::new(Vec::new()),
+            version: AtomicU64::new(0),
+            epochs: AtomicU64::new(0),
+            wake: EventCount::new(),
+            pending: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            hang_limit_ns,
+            thread: Mutex::new(None),
+        });
+        let of_thread = Arc::clone(&shared);
+        let thread = process::spawn("rk-cuda", move || Pump::new(of_thread).live()).map_err(|error| {
+            Error::System { what: "the thread of the CUDA backend", errno: error.raw_os_error().unwrap_or(0) }
+        })?;
+        *lock(&shared.thread) = Some(thread);
+        Ok(shared)
+    }
+
+    /// There may be something to do.
+    pub(super) fn poke(&self) {
+        if !self.pending.load(Ordering::Relaxed) {
+            self.pending.store(true, Ordering::SeqCst);
+        }
+        self.wake.notify_all();
+    }
+
+    /// A number for a kernel that no other of its seats' has had for long: 16 bits, never 0.
+    pub(super) fn next_epoch(&self) -> u64 {
+        self.epochs.fetch_add(1, Ordering::Relaxed) % 0xffff + 1
+    }
+
+    /// Looks after a kernel from now on.
+    pub(super) fn adopt(&self, kernel: &Arc<Kernel>, resident: &Arc<Resident>) {
+        let entry = Entry { kernel: Arc::clone(kernel), resident: Arc::clone(resident) };
+        lock(&self.kernels).push(entry);
+        self.version.fetch_add(1, Ordering::SeqCst);
+        self.poke();
+    }
+
+    /// No longer.
+    pub(super) fn forget(&self, kernel: &Kernel) {
+        lock(&self.kernels).retain(|entry| entry.kernel.handle != kernel.handle);
+        self.version.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The seats of a live kernel.
+    pub(super) fn resident(&self, kernel: u64) -> Option<Arc<Resident>> {
+        let kernels = lock(&self.kernels);
+        kernels.iter().find(|entry| entry.kernel.handle == kernel).map(|entry| Arc::clone(&entry.resident))
+    }
+
+    fn entries(&self) -> Vec<Entry> {
+        lock(&self.kernels).clone()
+    }
+
+    /// The device is lost, and with it everything on it.
+    pub(super) fn lose(&self, error: &Error) {
+        if self.core.lost.set(Box::new(error.clone())).is_err() {
+            return;
+        }
+        log::write(log::Level::Error, || format!("the device {:?} is lost: {error}", self.device.name));
+        self.device.leak();
+        for entry in self.entries() {
+            for seat in &entry.resident.seats {
+                entry.resident.give_up(seat);
+            }
+            entry.kernel.fail(RK_ERR_DEVICE);
+        }
+        self.poke();
+    }
+}
+
+impl Threads for Shared {
+    fn join(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.poke();
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread
+            && thread.thread().id() != std::thread::current().id()
+        {
+            let _ = thread.join();
+        }
+    }
+
+    fn prepare(&self, program: &crate::runtime::Program) -> Result<()> {
+        super::prepare(self, program)
+    }
+}
+
+/// Forgets pools that have ended.
+pub(super) fn sweep(pools: &mut Vec<Arc<Pool>>) {
+    pools.retain(|pool| !(pool.is_closing() && matches!(pool.query(), Ok(true))));
+}
+
+/// What only the thread has.
+struct Pump {
+    shared: Arc<Shared>,
+    entries: Vec<Entry>,
+    version: u64,
+    progress_ns: u64,
+    tick_ns: u64,
+}
+
+impl Pump {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, entries: Vec::new(), version: u64::MAX, progress_ns: 0, tick_ns: 0 }
+    }
+
+    fn live(mut self) {
+        while !self.shared.stop.load(Ordering::SeqCst) {
+            self.shared.pending.swap(false, Ordering::SeqCst);
+            let version = self.shared.version.load(Ordering::SeqCst);
+            if version != self.version {
+                self.version = version;
+                self.entries = self.shared.entries();
+            }
+            let (progressed, outstanding) = self.pass();
+            let now = monotonic_ns();
+            if now - self.tick_ns > TICK_NS {
+                self.tick_ns = now;
+                self.tick(now);
+            }
+            if progressed {
+                self.progress_ns = now;
+            } else {
+                self.rest(now, outstanding);
+            }
+        }
+        self.entries.clear();
+        self.leave();
+    }
+
+    /// Deals with what has come; whether anything had, and whether more is expected.
+    fn pass(&self) -> (bool, bool) {
+        let (mut progressed, mut outstanding) = (false, false);
+        for Entry { kernel, resident } in &self.entries {
+            for (index, seat) in resident.seats.iter().enumerate() {
+                let index = index as u32;
+                if block::has_work(kernel, index) && kernel.block(index).gate.enter_idle() {
+                    block::run(kernel, index, None);
+                    progressed = true;
+                }
+                if seat.has_new_answer() {
+                    kernel.lifecycle.notify_all();
+                    progressed = true;
+                }
+                let waits = kernel.block(index).input.get().is_some_and(|ring| ring.depth() > 0);
+                let runs = Kernel::phase(kernel.control()) != Phase::Rest;
+                outstanding |= (waits && runs) || !seat.is_answered();
+            }
+            if resident.pool.shape.once {
+                progressed |= self.drive(kernel, resident);
+                outstanding |= resident.in_flight.load(Ordering::SeqCst);
+            }
+        }
+        (progressed, outstanding)
+    }
+
+    /// Launches a kernel that has messages, and sees it come back; whether anything changed.
+    fn drive(&self, kernel: &Arc<Kernel>, resident: &Resident) -> bool {
+        if resident.in_flight.load(Ordering::SeqCst) {
+            return match resident.pool.query() {
+                Ok(false) => false,
+                Ok(true) => {
+                    resident.in_flight.store(false, Ordering::SeqCst);
+                    kernel.lifecycle.notify_all();
+                    true
+                }
+                Err(error) => {
+                    self.shared.lose(&error);
+                    true
+                }
+            };
+        }
+        let has_input = |index: usize| {
+            let seat = &resident.seats[index];
+            let ring = kernel.block(index as u32).input.get();
+            ring.is_some_and(|ring: &Ring| ring.tail() > crate::runtime::remote::Remote::taken(&**seat))
+        };
+        let may_run = || matches!(Kernel::phase(kernel.control()), Phase::Run | Phase::Drain);
+        if !may_run() || kernel.has_ended() || !(0..resident.seats.len()).any(has_input) {
+            return false;
+        }
+        // Claimed first, looked at again after: who pauses it writes the state first and looks at this after.
+        resident.in_flight.store(true, Ordering::SeqCst);
+        crate::sync::full_fence(crate::sync::Label::G5);
+        if !may_run() {
+            resident.in_flight.store(false, Ordering::SeqCst);
+            kernel.lifecycle.notify_all();
+            return true;
+        }
+        resident.launches.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = resident.pool.launch() {
+            resident.in_flight.store(false, Ordering::SeqCst);
+            self.shared.lose(&error);
+        }
+        true
+    }
+
+    /// Sleeps as long as it may.
+    fn rest(&self, now: u64, outstanding: bool) {
+        let quiet = now.saturating_sub(self.progress_ns);
+        let closing = || lock(&self.shared.pools).iter().any(|pool| pool.is_closing());
+        if outstanding && quiet < SPIN_NS {
+            spin_loop();
+        } else if outstanding && quiet < SHORT_NS {
+            std::thread::sleep(SHORT_SLEEP);
+        } else if outstanding {
+            std::thread::sleep(LONG_SLEEP);
+        } else {
+            let deadline = if self.entries.is_empty() && !closing() { u64::MAX } else { now + REST_NS };
+            let woken = || {
+                let shared = &self.shared;
+                let is_new = shared.pending.load(Ordering::SeqCst)
+                    || shared.stop.load(Ordering::SeqCst)
+                    || shared.version.load(Ordering::SeqCst) != self.version;
+                is_new.then_some(())
+            };
+            self.shared.wake.sleep_until(deadline, &mut { woken });
+        }
+    }
+
+    /// Everything that need not be quick.
+    fn tick(&self, now: u64) {
+        if self.shared.core.lost.get().is_some() {
+            return;
+        }
+        let pools = lock(&self.shared.pools).clone();
+        for pool in pools.iter().filter(|pool| !pool.shape.once) {
+            match pool.query() {
+                Ok(false) => pool.calibrate(now),
+                Ok(true) if pool.is_closing() => {}
+                Ok(true) => {
+                    let what = "the resident kernel has ended by itself".into();
+                    return self.shared.lose(&Error::Cuda { what, name: "no error".into(), code: 0 });
+                }
+                Err(error) => return self.shared.lose(&error),
+            }
+        }
+        for pool in pools.iter().filter(|pool| pool.shape.once) {
+            pool.calibrate(now);
+        }
+        sweep(&mut lock(&self.shared.pools));
+        let limit = self.shared.hang_limit_ns;
+        for Entry { kernel, resident } in &self.entries {
+            for seat in resident.seats.iter().filter(|seat| limit != 0 && seat.is_hung(now, limit)) {
+                let error = Error::Hung { kernel: Arc::clone(&kernel.id), limit_ms: limit / 1_000_000 };
+                log::write(log::Level::Error, || error.to_string());
+                resident.give_up(seat);
+                kernel.fail(RK_ERR_DEVICE);
+                self.shared.poke();
+            }
+        }
+    }
+
+    /// Ends every pool; what does not end is leaked.
+    fn leave(&self) {
+        let pools = std::mem::take(&mut *lock(&self.shared.pools));
+        let lost = self.shared.core.lost.get().is_some();
+        pools.iter().for_each(|pool| pool.dismiss());
+        for pool in &pools {
+            if lost || pool.is_stuck.load(Ordering::SeqCst) || !pool.await_end(LEAVE_NS) {
+                pool.is_stuck.store(true, Ordering::SeqCst);
+                self.shared.device.leak();
+            }
+        }
+    }
+}

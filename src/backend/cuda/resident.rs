@@ -1,0 +1,303 @@
+//! A kernel on the device: its seats, its memory, its routes; what the runtime drives it by.
+//!
+//! # Memory of a kernel
+//! ```text
+//! mapped   tenants | routes | input rings | outboxes      kept by the rings, for loans may outlive the kernel
+//! device   states | peer rings | large payloads           given back when the last block has ended
+//! ```
+//! A kernel with a block that never came to its end keeps all of it for ever.
+#![allow(unsafe_code)]
+
+use std::mem::offset_of;
+
+use super::device::{Kind, Piece};
+use super::pool::{Pool, Verb};
+use super::pump::Shared;
+use super::seat::{Outbox, Seat};
+use crate::error::{Error, Result};
+use crate::layout::*;
+use crate::ring::{Memory, Ring};
+use crate::runtime::block::{self, Block};
+use crate::runtime::kernel::{Driver, Kernel, Phase};
+use crate::runtime::remote::Remote;
+use crate::runtime::{LaunchOptions, Mode};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock};
+
+/// Routes of a kernel that the device knows.
+const ROUTES: u32 = 256;
+/// Most records of an outbox, and most bytes of it beyond two.
+const OUTBOX_RECORDS: u32 = 256;
+const OUTBOX_BYTES: usize = 4 << 20;
+/// Slots of a peer ring that nobody sends to.
+const NO_PEERS: u32 = 2;
+
+/// Where things are in a kernel's memory.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    grid: usize,
+    stride: usize,
+    input: u32,
+    outbox: u32,
+    peer: u32,
+    state: usize,
+    routes: usize,
+    inputs: usize,
+    outboxes: usize,
+    mapped: usize,
+    peers: usize,
+    inboxes: usize,
+    device: usize,
+}
+
+impl Plan {
+    /// `None` when the sizes are beyond any memory.
+    fn new(options: &LaunchOptions, state_size: usize, once: bool) -> Option<Self> {
+        let grid = options.grid_size as usize;
+        let stride = SLOT_HEADER_SIZE + options.payload_max as usize;
+        let fits = (OUTBOX_BYTES / stride).max(2);
+        let outbox = options.output_capacity.min(OUTBOX_RECORDS).min(1 << fits.ilog2()).max(2);
+        let peer = if once { NO_PEERS } else { options.input_capacity };
+        let state = state_size.checked_next_multiple_of(64)?;
+        let routes = grid * size_of::<SeatTenant>();
+        let inputs = routes + ROUTES as usize * size_of::<SeatRoute>();
+        let of_all = |slots: u32| stride.checked_mul(slots as usize)?.checked_mul(grid);
+        let outboxes = inputs.checked_add(of_all(options.input_capacity)?)?;
+        let mapped = outboxes.checked_add(of_all(outbox)?)?;
+        let peers = state.checked_mul(grid)?;
+        let inboxes = peers.checked_add(of_all(peer)?)?;
+        let device = inboxes.checked_add(grid.checked_mul(options.payload_max as usize)?)?;
+        let limit = isize::MAX as usize / 2;
+        (mapped < limit && device < limit).then_some(Self {
+            grid,
+            stride,
+            input: options.input_capacity,
+            outbox,
+            peer,
+            state,
+            routes,
+            inputs,
+            outboxes,
+            mapped,
+            peers,
+            inboxes,
+            device,
+        })
+    }
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub(super) struct Resident {
+    shared: Arc<Shared>,
+    pub(super) pool: Arc<Pool>,
+    first: u32,
+    pub(super) seats: Vec<Arc<Seat>>,
+    mapped: Arc<Piece>,
+    device: Mutex<Option<Piece>>,
+    device_bytes: u64,
+    plan: Plan,
+    pub(super) epoch: u64,
+    payload_max: u32,
+    pub(super) in_flight: Arc<AtomicBool>,
+    /// Short launches so far.
+    pub(super) launches: AtomicU64,
+    is_gone: AtomicBool,
+}
+
+impl Resident {
+    /// Allocates the memory of a kernel in seats that were taken from `first` on, and its blocks.
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        pool: &Arc<Pool>,
+        first: u32,
+        options: &LaunchOptions,
+        state_size: usize,
+    ) -> Result<(Arc<Self>, Box<[Block]>)> {
+        let once = pool.shape.once;
+        let too_much = Error::OutOfMemory { what: "the queues of a kernel", bytes: usize::MAX };
+        let plan = Plan::new(options, state_size, once).ok_or(too_much)?;
+        let mapped = Arc::new(pool.device().allocate(Kind::Mapped, plan.mapped)?);
+        let device = pool.device().allocate(Kind::Device, plan.device)?;
+        let in_flight = Arc::new(AtomicBool::new(false));
+        let seats: Vec<_> = (0..plan.grid)
+            .map(|block| {
+                let shift = plan.outbox.trailing_zeros();
+                let offset = plan.outboxes + block * (plan.stride << shift);
+                let outbox = Outbox { memory: Arc::clone(&mapped), offset, shift, stride: plan.stride };
+                Arc::new(Seat::new(pool, first + block as u32, outbox, &in_flight))
+            })
+            .collect();
+        let blocks = seats.iter().enumerate().map(|(block, seat)| {
+            let offset = plan.inputs + block * plan.stride * plan.input as usize;
+            let (slots, payload) = (plan.input as usize, options.payload_max as usize);
+            // SAFETY: inside the piece, zeroed, and nobody else's.
+            let memory = unsafe {
+                Memory::over(mapped.host().add(offset), slots, payload, Box::new(Arc::clone(&mapped)))
+            };
+            Block::elsewhere(Ring::over(plan.input, memory), Arc::clone(seat) as Arc<dyn Remote>)
+        });
+        let bytes = size_of::<Block>() * plan.grid;
+        let blocks: Option<Box<[Block]>> = blocks.collect();
+        let blocks = blocks.ok_or(Error::OutOfMemory { what: "the blocks of a kernel", bytes })?;
+        let resident = Arc::new(Self {
+            shared: Arc::clone(shared),
+            pool: Arc::clone(pool),
+            first,
+            seats,
+            device_bytes: device.size() as u64 + plan.grid as u64 * SEAT_SIZE as u64,
+            mapped,
+            device: Mutex::new(Some(device)),
+            plan,
+            epoch: shared.next_epoch(),
+            payload_max: options.payload_max,
+            in_flight,
+            launches: AtomicU64::new(0),
+            is_gone: AtomicBool::new(false),
+        });
+        Ok((resident, blocks))
+    }
+
+    /// Writes the descriptions of the blocks and prepares their seats; before the first command.
+    pub(super) fn move_in(&self, kernel: &Kernel) {
+        let plan = &self.plan;
+        let device = lock(&self.device).as_ref().map_or(0, |piece| piece.device);
+        let mapped = self.mapped.device;
+        for (block, seat) in self.seats.iter().enumerate() {
+            let ring = |base: u64, slots: u32| base + (block * plan.stride * slots as usize) as u64;
+            let tenant = SeatTenant {
+                kernel: kernel.handle,
+                input: ring(mapped + plan.inputs as u64, plan.input),
+                outbox: ring(mapped + plan.outboxes as u64, plan.outbox),
+                peer: ring(device + plan.peers as u64, plan.peer),
+                state: device + (block * plan.state) as u64,
+                inbox: device + (plan.inboxes + block * self.payload_max as usize) as u64,
+                routes: mapped + plan.routes as u64,
+                seat0: self.pool.record(self.first),
+                state_size: kernel.state_size as u64,
+                epoch: self.epoch,
+                input_shift: plan.input.trailing_zeros(),
+                outbox_shift: plan.outbox.trailing_zeros(),
+                peer_shift: plan.peer.trailing_zeros(),
+                stride: plan.stride as u32,
+                payload_max: self.payload_max,
+                block: block as u32,
+                blocks: kernel.options.grid_size,
+                flags: kernel.options.flags,
+                node: kernel.clock.node(),
+                route_max: ROUTES,
+                shared_size: kernel.options.shared_size,
+                reserved: 0,
+            };
+            // SAFETY: the first part of the piece holds one description for each block.
+            unsafe { self.mapped.host().cast::<SeatTenant>().add(block).write(tenant) };
+            seat.move_in(mapped + (block * size_of::<SeatTenant>()) as u64);
+        }
+    }
+
+    fn route_word(&self, route: u32, field: usize) -> &AtomicU64 {
+        let offset = self.plan.routes + route as usize * size_of::<SeatRoute>() + field;
+        // SAFETY: inside the piece, aligned, only ever used as an atomic by this side.
+        unsafe { AtomicU64::from_ptr(self.mapped.host().as_ptr().add(offset).cast()) }
+    }
+
+    /// Whether every block has answered the last command.
+    pub(super) fn is_answered(&self) -> bool {
+        self.seats.iter().all(|seat| seat.is_answered())
+    }
+
+    /// Gives everything up at once: the device is lost, or a handler does not return.
+    pub(super) fn give_up(&self, seat: &Seat) {
+        seat.lost.store(true, Ordering::SeqCst);
+        self.pool.is_stuck.store(true, Ordering::SeqCst);
+    }
+
+    /// Leaves the seats, once.
+    pub(super) fn leave(&self) {
+        if self.is_gone.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        self.seats.iter().for_each(|seat| seat.freeze());
+        let memory = lock(&self.device).take();
+        if self.pool.is_stuck.load(Ordering::SeqCst) {
+            // The device may still write to it.
+            std::mem::forget(memory);
+            std::mem::forget(Arc::clone(&self.mapped));
+            return;
+        }
+        self.pool.vacate(self.first, self.plan.grid as u32);
+        drop(memory);
+    }
+}
+
+impl Driver for Resident {
+    fn schedule(&self, _kernel: &Kernel, _block: u32) {
+        self.shared.poke();
+    }
+
+    fn requeue(&self, kernel: Arc<Kernel>, block: u32) {
+        block::leave(&kernel, block);
+        self.shared.poke();
+    }
+
+    fn commanded(&self, kernel: &Kernel) {
+        if self.is_gone.load(Ordering::SeqCst) {
+            return;
+        }
+        for (index, seat) in self.seats.iter().enumerate() {
+            match Kernel::phase(kernel.control()) {
+                Phase::Rest => seat.ask(Verb::Pause),
+                Phase::Run => seat.ask(Verb::Run),
+                Phase::Drain => {
+                    let tail = kernel.block(index as u32).input.get().map_or(0, Ring::tail);
+                    seat.drain(tail);
+                }
+                Phase::Discard => seat.ask(Verb::Stop),
+            }
+        }
+        self.shared.poke();
+    }
+
+    fn routed(&self, _kernel: &Kernel, route: u32, target: Option<&Kernel>) -> Result<()> {
+        if route >= ROUTES {
+            return Err(Error::Limit { what: "routes of a kernel on a device", limit: u64::from(ROUTES) });
+        }
+        let Some(target) = target else {
+            self.route_word(route, offset_of!(SeatRoute, handle)).store(0, Ordering::Release);
+            self.seats.iter().for_each(|seat| seat.forget_routes());
+            return Ok(());
+        };
+        let resident = self.shared.resident(target.handle);
+        let direct = resident.filter(|resident| !resident.pool.shape.once);
+        let seats = direct.as_ref().map_or(0, |resident| resident.pool.record(resident.first));
+        let epoch = direct.as_ref().map_or(0, |resident| resident.epoch);
+        let payload_max = match direct {
+            Some(_) => target.options.payload_max,
+            None => target.options.payload_max.min(self.payload_max),
+        };
+        let store = |field, value| self.route_word(route, field).store(value, Ordering::Relaxed);
+        store(offset_of!(SeatRoute, seats), seats);
+        store(offset_of!(SeatRoute, blocks), epoch << 32 | u64::from(target.options.grid_size));
+        store(offset_of!(SeatRoute, payload_max), u64::from(payload_max));
+        self.route_word(route, offset_of!(SeatRoute, handle)).store(target.handle, Ordering::Release);
+        Ok(())
+    }
+
+    fn ended(&self, kernel: &Kernel) {
+        self.leave();
+        self.shared.forget(kernel);
+    }
+
+    fn measure(&self, kernel: &Kernel, metrics: &mut RkKernelMetrics) {
+        let is_there = !self.is_gone.load(Ordering::SeqCst);
+        metrics.gpu_launched = u32::from(is_there && kernel.options.mode == Mode::Persistent);
+        metrics.gpu_memory_used_bytes = if is_there { self.device_bytes } else { 0 };
+        metrics.bytes_from_device =
+            self.seats.iter().map(|seat| seat.bytes_from.load(Ordering::Relaxed)).sum();
+        metrics.bytes_to_device = kernel.blocks.iter().map(|block| block.counters.bytes_out.get()).sum();
+        metrics.host_memory_used_bytes +=
+            self.plan.inputs as u64 + (self.plan.mapped - self.plan.outboxes) as u64;
+        if self.pool.shape.once {
+            metrics.invocations = self.launches.load(Ordering::Relaxed);
+        }
+    }
+}

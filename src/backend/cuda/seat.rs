@@ -1,0 +1,284 @@
+//! One block of a kernel on the device, from this side: its outbox, its words, and what it was last asked.
+//!
+//! # When it has ended
+//! A resident block says DONE with a number that is not older than its tenancy. A block that is launched for each batch has
+//! ended when it was told to stop, or to drain and has, and no launch is in flight. A block whose device is
+//! lost, or whose handler never returns, has ended by decree.
+#![allow(unsafe_code)]
+
+use std::mem::offset_of;
+use std::ptr::NonNull;
+
+use once_cell::race::OnceBox;
+
+use super::device::Piece;
+use super::pool::{DONE, FAULT, GONE, PAUSED, Pool, Verb};
+use crate::layout::{RkTimestamp, SLOT_HEADER_SIZE, SeatControl, SeatRecord, SeatStatus};
+use crate::runtime::remote::{Counts, Op, Record, Remote};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
+
+const REPLY: u32 = 1;
+const REPLY_KERNEL: u32 = 2;
+const EMIT: u32 = 3;
+const SEND: u32 = 4;
+const DEAD: u32 = 5;
+const FAILED: u32 = 6;
+const EXPIRED: u32 = 7;
+const LEFT: u32 = 8;
+
+/// See the file's head.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) pool: Arc<Pool>,
+    pub(super) index: u32,
+    /// First slot of the outbox.
+    outbox: NonNull<u8>,
+    shift: u32,
+    stride: usize,
+    _memory: Arc<Piece>,
+    /// Records taken; of whoever is inside the gate.
+    head: AtomicU64,
+    /// Number << 32 | verb of the last command.
+    commanded: AtomicU64,
+    /// Number of its first command.
+    since: AtomicU64,
+    drain_to: AtomicU64,
+    /// A launch is under way; of all seats of a kernel that is launched for each batch.
+    pub(super) in_flight: Arc<AtomicBool>,
+    pub(super) lost: AtomicBool,
+    held: AtomicBool,
+    seen: AtomicU64,
+    /// The handler call that is watched, and since when.
+    watched: AtomicU64,
+    watched_since: AtomicU64,
+    pub(super) bytes_from: AtomicU64,
+    /// What it had counted when it left.
+    frozen: OnceBox<Counts>,
+}
+
+// SAFETY: the pointer is into memory that the seat holds; who reads it when is the protocol's business.
+unsafe impl Send for Seat {}
+// SAFETY: as above.
+unsafe impl Sync for Seat {}
+
+/// Where an outbox is.
+pub(super) struct Outbox {
+    pub(super) memory: Arc<Piece>,
+    pub(super) offset: usize,
+    pub(super) shift: u32,
+    pub(super) stride: usize,
+}
+
+impl Seat {
+    pub(super) fn new(pool: &Arc<Pool>, index: u32, outbox: Outbox, in_flight: &Arc<AtomicBool>) -> Self {
+        let Outbox { memory, offset, shift, stride } = outbox;
+        assert!(offset + (stride << shift) <= memory.size());
+        Self {
+            pool: Arc::clone(pool),
+            index,
+            // SAFETY: inside the piece, as asserted.
+            outbox: unsafe { memory.host().add(offset) },
+            shift,
+            stride,
+            _memory: memory,
+            head: AtomicU64::new(0),
+            commanded: AtomicU64::new(0),
+            since: AtomicU64::new(0),
+            drain_to: AtomicU64::new(u64::MAX),
+            in_flight: Arc::clone(in_flight),
+            lost: AtomicBool::new(false),
+            held: AtomicBool::new(false),
+            seen: AtomicU64::new(0),
+            watched: AtomicU64::new(0),
+            watched_since: AtomicU64::new(0),
+            bytes_from: AtomicU64::new(0),
+            frozen: OnceBox::new(),
+        }
+    }
+
+    fn status(&self, field: usize) -> u64 {
+        self.pool.status(self.index, field).load(Ordering::Acquire)
+    }
+
+    /// Prepares the control words for this tenant; nothing of them is looked at before the first command.
+    pub(super) fn move_in(&self, tenant: u64) {
+        let zero = |field| self.pool.control(self.index, field).store(0, Ordering::Relaxed);
+        zero(offset_of!(SeatControl, drain_to));
+        zero(offset_of!(SeatControl, outbox_head));
+        zero(offset_of!(SeatControl, hold));
+        self.pool.control(self.index, offset_of!(SeatControl, tenant)).store(tenant, Ordering::Relaxed);
+    }
+
+    /// Asks the block for something; under the verbs lock.
+    pub(super) fn ask(&self, verb: Verb) {
+        let number = self.pool.post(self.index, verb);
+        if self.since.load(Ordering::Relaxed) == 0 {
+            self.since.store(number, Ordering::Relaxed);
+        }
+        self.commanded.store(number << 32 | verb as u64, Ordering::SeqCst);
+    }
+
+    /// Asks it to end when it has taken everything before a position.
+    pub(super) fn drain(&self, position: u64) {
+        self.drain_to.store(position, Ordering::SeqCst);
+        self.pool.control(self.index, offset_of!(SeatControl, drain_to)).store(position, Ordering::Relaxed);
+        self.ask(Verb::Drain);
+    }
+
+    /// Routes of its kernel have ended.
+    pub(super) fn forget_routes(&self) {
+        let version = offset_of!(SeatControl, route_version);
+        self.pool.control(self.index, version).fetch_add(1, Ordering::Release);
+    }
+
+    fn verb(&self) -> u64 {
+        self.commanded.load(Ordering::SeqCst) & 0xff
+    }
+
+    /// Whether the last command has been answered.
+    pub(super) fn is_answered(&self) -> bool {
+        let commanded = self.commanded.load(Ordering::SeqCst);
+        let (number, phase) = self.pool.ack(self.index);
+        let is_ours = number >= self.since.load(Ordering::SeqCst);
+        let has_left = phase == DONE || phase == GONE;
+        is_ours && (has_left || number == commanded >> 32) || self.pool.shape.once
+    }
+
+    /// Reads the counters for the last time: the words are the next tenant's from now on.
+    pub(super) fn freeze(&self) {
+        let counts = self.counts();
+        let _ = self.frozen.set(Box::new(counts));
+    }
+
+    /// Whether it has answered anything since this was asked last; by the pump.
+    pub(super) fn has_new_answer(&self) -> bool {
+        let word = self.status(offset_of!(SeatStatus, ack));
+        self.seen.swap(word, Ordering::Relaxed) != word
+    }
+
+    /// Whether a handler has been running since before `limit_ns` ago; by the pump.
+    pub(super) fn is_hung(&self, now: u64, limit_ns: u64) -> bool {
+        let started = self.status(offset_of!(SeatStatus, started));
+        let finished =
+            self.status(offset_of!(SeatStatus, processed)) + self.status(offset_of!(SeatStatus, failed));
+        if started <= finished || self.watched.load(Ordering::Relaxed) != started {
+            self.watched.store(started, Ordering::Relaxed);
+            self.watched_since.store(now, Ordering::Relaxed);
+            return false;
+        }
+        !self.lost.load(Ordering::Relaxed)
+            && now.saturating_sub(self.watched_since.load(Ordering::Relaxed)) > limit_ns
+    }
+
+    fn slot(&self, position: u64) -> NonNull<u8> {
+        let index = (position & ((1 << self.shift) - 1)) as usize;
+        // SAFETY: masked, so inside the outbox.
+        unsafe { self.outbox.add(index * self.stride) }
+    }
+
+    /// The next record's head, if it is there.
+    fn record(&self) -> Option<(u64, SeatRecord)> {
+        let head = self.head.load(Ordering::Relaxed);
+        let slot = self.slot(head);
+        // SAFETY: the first word of a slot is only used as an atomic while the device may write it.
+        let turn = unsafe { AtomicU64::from_ptr(slot.cast().as_ptr()) }.load(Ordering::Acquire);
+        // SAFETY: a published record is complete and stays until it is given back.
+        (turn == (head >> self.shift) * 2 + 1).then(|| (head, unsafe { slot.cast::<SeatRecord>().read() }))
+    }
+
+    fn op(&self, record: &SeatRecord) -> Option<Op> {
+        let subject = record.subject;
+        Some(match record.op & 0xff {
+            REPLY => Op::Reply(subject),
+            REPLY_KERNEL => Op::ReplyKernel(subject),
+            EMIT => Op::Emit,
+            SEND => Op::Send(subject),
+            DEAD if record.op >> 8 == crate::layout::RK_DEAD_TERMINATED => Op::Undeliverable(subject),
+            DEAD => Op::Dead(subject, record.op >> 8),
+            FAILED => Op::Failed(subject),
+            EXPIRED => Op::Expired(subject),
+            LEFT => Op::Left(subject),
+            _ => return None,
+        })
+    }
+}
+
+impl Remote for Seat {
+    fn has_ended(&self) -> bool {
+        if self.lost.load(Ordering::SeqCst) {
+            return true;
+        }
+        if self.pool.shape.once {
+            let verb = self.verb();
+            let drained = || self.taken() >= self.drain_to.load(Ordering::SeqCst);
+            let may = verb == Verb::Stop as u64 || verb == Verb::Drain as u64 && drained();
+            return may && !self.in_flight.load(Ordering::SeqCst);
+        }
+        let (number, phase) = self.pool.ack(self.index);
+        phase == DONE && number >= self.since.load(Ordering::SeqCst)
+    }
+
+    fn taken(&self) -> u64 {
+        self.status(offset_of!(SeatStatus, taken))
+    }
+
+    fn has_record(&self) -> bool {
+        self.record().is_some()
+    }
+
+    fn take_record(&self, deliver: &mut dyn FnMut(&Record<'_>)) -> bool {
+        let Some((head, record)) = self.record() else { return false };
+        let size = (record.payload_size as usize).min(self.stride - SLOT_HEADER_SIZE);
+        // SAFETY: the payload follows the head, is as published as that, and fits the slot.
+        let payload =
+            unsafe { std::slice::from_raw_parts(self.slot(head).add(SLOT_HEADER_SIZE).as_ptr(), size) };
+        if let Some(op) = self.op(&record) {
+            deliver(&Record {
+                op,
+                block: record.block,
+                correlation: record.correlation,
+                deadline_ns: record.deadline,
+                tag: record.tag,
+                status: record.status,
+                timestamp: RkTimestamp { physical_ns: record.physical, logical: record.logical, node: 0 },
+                payload,
+            });
+        }
+        self.bytes_from.fetch_add((SLOT_HEADER_SIZE + size) as u64, Ordering::Relaxed);
+        self.head.store(head + 1, Ordering::Relaxed);
+        let outbox_head = offset_of!(SeatControl, outbox_head);
+        self.pool.control(self.index, outbox_head).store(head + 1, Ordering::Release);
+        true
+    }
+
+    fn hold(&self, hold: bool) {
+        if self.held.load(Ordering::Relaxed) != hold {
+            self.held.store(hold, Ordering::Relaxed);
+            let word = self.pool.control(self.index, offset_of!(SeatControl, hold));
+            word.store(u64::from(hold), Ordering::Release);
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        if self.lost.load(Ordering::SeqCst) {
+            return true;
+        }
+        if self.pool.shape.once {
+            return !self.in_flight.load(Ordering::SeqCst);
+        }
+        let (number, phase) = self.pool.ack(self.index);
+        let is_last = number == self.commanded.load(Ordering::SeqCst) >> 32;
+        phase == DONE || phase == GONE || is_last && (phase == PAUSED || phase == FAULT)
+    }
+
+    fn counts(&self) -> Counts {
+        let counts = Counts {
+            processed: self.status(offset_of!(SeatStatus, processed)),
+            failed: self.status(offset_of!(SeatStatus, failed)),
+            sent: self.status(offset_of!(SeatStatus, sent)),
+            from_peers: self.status(offset_of!(SeatStatus, peer_taken)),
+        };
+        // Looked at last: it is set before the words have another owner.
+        self.frozen.get().copied().unwrap_or(counts)
+    }
+}

@@ -1,0 +1,235 @@
+//! Blocks that run somewhere else: on a device that reads the input ring by itself and answers in records.
+//!
+//! The gate of such a block guards this side of it: whoever is inside takes the records out, does what each
+//! asks for as if the handler had called it here, and releases the input that the device is done with. So any thread
+//! can do it: the backend's, or a caller that waits and looks for itself.
+//!
+//! # Order
+//! The device says that it is done with an input position after the records that refer to it. So: read what is
+//! taken, then take all records, then release up to what was read. And it says that it has ended after all of
+//! that: read the end first, and everything that is found afterwards is final.
+//!
+//! # The end
+//! A drain ends on the device, at the position where the closed ring ends. A discard stops the device first; what is left in
+//! the ring becomes dead letters here, as it does for a block of this process.
+
+use super::block::{After, Turn, end_letter};
+use super::context;
+use super::dead::Letter;
+use super::kernel::{Kernel, Phase};
+use super::lease;
+use crate::layout::*;
+use crate::ring::{Header, Ring};
+use crate::sync::Ordering;
+
+/// What a record asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Op {
+    /// A reply to a call, by its token.
+    Reply(u64),
+    /// A reply to a kernel.
+    ReplyKernel(u64),
+    /// A message to the host.
+    Emit,
+    /// A message to a kernel that has to go through here.
+    Send(u64),
+    /// A message to that kernel, which has ended.
+    Undeliverable(u64),
+    /// A message of that kernel (a peer's), which was not handled: why.
+    Dead(u64, u32),
+    /// A message of that kernel, which was there at the end.
+    Left(u64),
+    /// The message at this input position failed.
+    Failed(u64),
+    /// The message at this input position came too late.
+    Expired(u64),
+}
+
+/// Something that a block elsewhere wants done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record<'a> {
+    pub(crate) op: Op,
+    pub(crate) block: u32,
+    pub(crate) correlation: u64,
+    pub(crate) deadline_ns: u64,
+    pub(crate) tag: u32,
+    pub(crate) status: RkStatus,
+    pub(crate) timestamp: RkTimestamp,
+    pub(crate) payload: &'a [u8],
+}
+
+impl Record<'_> {
+    fn header(&self, source: u64) -> Header {
+        Header {
+            correlation: self.correlation,
+            source,
+            payload_size: self.payload.len() as u32,
+            tag: self.tag,
+            timestamp: self.timestamp,
+        }
+    }
+}
+
+/// What a block elsewhere has counted.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Counts {
+    pub(crate) processed: u64,
+    pub(crate) failed: u64,
+    pub(crate) sent: u64,
+    pub(crate) from_peers: u64,
+}
+
+/// The other end of a block that runs elsewhere. All but `take_record` and `hold` are for any thread; those are for
+/// whoever is inside the gate.
+pub(crate) trait Remote: Send + Sync + std::fmt::Debug {
+    /// Whether it has ended, or is lost: nothing comes from it any more but what is there.
+    fn has_ended(&self) -> bool;
+    /// Input positions that it is done with.
+    fn taken(&self) -> u64;
+    /// Whether a record waits.
+    fn has_record(&self) -> bool;
+    /// Hands the next record over and frees its place; false when none waits.
+    fn take_record(&self, deliver: &mut dyn FnMut(&Record<'_>)) -> bool;
+    /// Tells it to take no input, or to go on.
+    fn hold(&self, hold: bool);
+    /// Whether no handler runs and none will until the kernel is activated.
+    fn is_quiet(&self) -> bool;
+    /// Its counters.
+    fn counts(&self) -> Counts;
+}
+
+/// Whether something has come from the block that nobody has dealt with.
+pub(crate) fn has_news(kernel: &Kernel, index: u32, remote: &dyn Remote, ring: &Ring) -> bool {
+    remote.has_record()
+        || remote.taken() > ring.head()
+        || (Kernel::phase(kernel.control()) == Phase::Drain && lease::is_loan_at_head(kernel, index, ring))
+}
+
+/// One turn of whoever is inside the gate; `None`: the block has ended elsewhere, and what is left is to be
+/// dealt with here.
+pub(super) fn turn(turn: &Turn<'_>, remote: &dyn Remote, ring: &Ring) -> Option<After> {
+    let (kernel, index) = (turn.kernel, turn.index);
+    let control = kernel.control();
+    turn.put_out_kept(control);
+    let ended = remote.has_ended();
+    let taken = if ended { remote.taken().min(ring.tail()) } else { remote.taken() };
+    while remote.take_record(&mut |record| deliver(turn, ring, record)) {}
+    let mut released = false;
+    while ring.head() < taken {
+        release_one(turn, ring);
+        released = true;
+    }
+    count(turn, remote);
+    if released {
+        kernel.input_was_released();
+    }
+    let control = kernel.control();
+    let full = !turn.put_out_kept(control);
+    remote.hold(full);
+    let phase = Kernel::phase(control);
+    if phase == Phase::Drain && !ended {
+        lease::revoke_at_head(kernel, index, ring);
+    }
+    (!ended || full || !Kernel::ends(phase)).then_some(After::Idle)
+}
+
+/// Reads the counters of a block into this side's.
+pub(crate) fn refresh(kernel: &Kernel) {
+    for block in &kernel.blocks {
+        if let Some(remote) = &block.remote {
+            let counts = remote.counts();
+            block.counters.processed.raise_shared(counts.processed);
+            block.counters.failed.raise_shared(counts.failed);
+            block.counters.from_peers.raise_shared(counts.from_peers);
+            block.counters.to_peers.raise_shared(counts.sent);
+        }
+    }
+}
+
+fn count(turn: &Turn<'_>, remote: &dyn Remote) {
+    let counts = remote.counts();
+    let counters = &turn.block.counters;
+    counters.processed.raise_shared(counts.processed);
+    counters.failed.raise_shared(counts.failed);
+    counters.from_peers.raise_shared(counts.from_peers);
+    counters.to_peers.raise_shared(counts.sent);
+}
+
+/// Gives the slot at head back to senders; a call that was not answered is remembered.
+fn release_one(turn: &Turn<'_>, ring: &Ring) {
+    turn.block.counters.depth_max.raise(ring.depth());
+    // SAFETY: the gate makes this thread the single receiver, and the device is done with the position.
+    #[allow(unsafe_code)]
+    unsafe {
+        if let Some(received) = ring.peek().filter(|received| !received.is_skipped()) {
+            let bytes = SLOT_HEADER_SIZE as u64 + u64::from(received.header.payload_size);
+            let bytes_out = &turn.block.counters.bytes_out;
+            bytes_out.raise(bytes_out.get() + bytes);
+            if received.token != 0 && super::calls::is_open(received.token) {
+                turn.note_unanswered(received.token);
+            }
+        }
+        ring.advance();
+    }
+}
+
+/// Does what a record asks for.
+fn deliver(turn: &Turn<'_>, ring: &Ring, record: &Record<'_>) {
+    let kernel = turn.kernel;
+    match record.op {
+        Op::Reply(_) | Op::ReplyKernel(_) | Op::Emit | Op::Send(_) => {
+            context::deliver(kernel, turn.index, turn.body, record);
+        }
+        Op::Undeliverable(target) => {
+            let (reason, status) = (RK_DEAD_TERMINATED, RK_ERR_TERMINATED);
+            let header = record.header(kernel.handle);
+            let (block, deadline_ns) = (record.block, record.deadline_ns);
+            let letter = Letter { kernel: target, block, deadline_ns, header, reason, status };
+            kernel.dead_letter(letter, record.payload, 0);
+        }
+        Op::Dead(source, reason) => {
+            let letter = Letter {
+                kernel: kernel.handle,
+                block: turn.index,
+                deadline_ns: record.deadline_ns,
+                header: record.header(source),
+                reason,
+                status: record.status,
+            };
+            kernel.dead_letter(letter, record.payload, 0);
+            if reason == RK_DEAD_HANDLER {
+                note_failure(kernel, record.status);
+            }
+        }
+        Op::Left(source) => {
+            let control = kernel.control();
+            let letter = Letter {
+                block: turn.index,
+                deadline_ns: record.deadline_ns,
+                header: record.header(source),
+                ..end_letter(kernel, control)
+            };
+            turn.count_late(control);
+            kernel.dead_letter(letter, record.payload, 0);
+        }
+        Op::Failed(position) | Op::Expired(position) => {
+            let reason = if matches!(record.op, Op::Failed(_)) { RK_DEAD_HANDLER } else { RK_DEAD_EXPIRED };
+            // SAFETY: the gate makes this thread the single receiver.
+            #[allow(unsafe_code)]
+            if let Some(received) = unsafe { ring.peek_at(position) } {
+                turn.give_up(&received, turn.letter(&received, reason, record.status));
+            }
+            if reason == RK_DEAD_HANDLER {
+                note_failure(kernel, record.status);
+            }
+        }
+    }
+}
+
+fn note_failure(kernel: &Kernel, status: RkStatus) {
+    if status == RK_ERR_KERNEL_FAILED {
+        kernel.fail(status);
+    } else {
+        kernel.last_error.store(status, Ordering::Relaxed);
+    }
+}
