@@ -45,7 +45,7 @@ install: library
 	ln -sf 'libringkernel.so.$(VERSION)' '$(DESTDIR)$(LIBDIR)/libringkernel.so.$(MAJOR)'
 	ln -sf 'libringkernel.so.$(MAJOR)' '$(DESTDIR)$(LIBDIR)/libringkernel.so'
 	install -m 644 target/release/libringkernel.a '$(DESTDIR)$(LIBDIR)/libringkernel.a'
-	install -m 644 include/ringkernel.h '$(DESTDIR)$(INCLUDEDIR)/ringkernel.h'
+	install -m 644 include/ringkernel.h include/ringkernel_device.cuh '$(DESTDIR)$(INCLUDEDIR)'
 	sed -e 's|@VERSION@|$(VERSION)|g' -e 's|@PRIVATE_LIBS@|$(PRIVATE_LIBS)|g' \
 	  cmake/ringkernel.pc.in > '$(DESTDIR)$(LIBDIR)/pkgconfig/ringkernel.pc'
 	sed -e 's|@VERSION@|$(VERSION)|g' -e 's|@MAJOR@|$(MAJOR)|g' \
@@ -53,11 +53,12 @@ install: library
 	  cmake/ringkernelConfig.cmake.in > '$(DESTDIR)$(LIBDIR)/cmake/ringkernel/ringkernelConfig.cmake'
 	sed -e 's|@VERSION@|$(VERSION)|g' cmake/ringkernelConfigVersion.cmake.in \
 	  > '$(DESTDIR)$(LIBDIR)/cmake/ringkernel/ringkernelConfigVersion.cmake'
-	install -m 644 README.md LICENSE LICENSE-APACHE LICENSE-MIT '$(DESTDIR)$(DOCDIR)'
+	install -m 644 README.md docs/cuda.md LICENSE LICENSE-APACHE LICENSE-MIT '$(DESTDIR)$(DOCDIR)'
 
 uninstall:
 	rm -f '$(DESTDIR)$(LIBDIR)'/libringkernel.so* '$(DESTDIR)$(LIBDIR)/libringkernel.a' \
-	  '$(DESTDIR)$(INCLUDEDIR)/ringkernel.h' '$(DESTDIR)$(LIBDIR)/pkgconfig/ringkernel.pc'
+	  '$(DESTDIR)$(INCLUDEDIR)/ringkernel.h' '$(DESTDIR)$(INCLUDEDIR)/ringkernel_device.cuh' \
+	  '$(DESTDIR)$(LIBDIR)/pkgconfig/ringkernel.pc'
 	rm -rf '$(DESTDIR)$(LIBDIR)/cmake/ringkernel' '$(DESTDIR)$(DOCDIR)'
 
 stage: library

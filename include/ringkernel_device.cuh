@@ -45,16 +45,27 @@
  *   D8 No wait without looking at the command word.
  *
  *   | label | operation                                  | ordering          | pairs with                        |
- *   | H1    | device reads an input slot's turn          | acquire.sys       | the host's release (ring W3)      |
+ *   | H1    | device reads an input slot's turn again    | acquire.sys       | the host's release (ring W3)      |
  *   | H2    | device stores status.taken                 | release.sys       | the host's acquire                |
  *   | H3    | device stores a record's turn              | release.sys       | the host's acquire                |
- *   | H4    | device reads control                       | acquire.sys       | the host's release                |
+ *   | H4    | device reads command or outbox_head again  | acquire.sys       | the host's release                |
  *   | P1    | peer sender reads a slot's turn            | acquire.gpu       | P4                                |
  *   | P2    | peer sender stores the turn, published     | release.gpu       | P3                                |
- *   | P3    | owner reads a slot's turn                  | acquire           | P2                                |
+ *   | P3    | owner reads a slot's turn again            | acquire.sys       | P2                                |
  *   | P4    | owner stores the turn, free                | release.gpu       | P1                                |
  *   | P5    | owner stores the tail, with its epoch      | release.gpu       | P6                                |
  *   | P6    | peer sender reads the tail                 | acquire.gpu       | P5: the ring's description        |
+ *
+ * Express. A turn costs the receiver a second trip over the bus for the message, and the sender of a record a fence. Small
+ * messages (up to 64 bytes) therefore also go, and small records only go, as words that say themselves that they are there: 4
+ * bytes of data and 32 bits of the position in each aligned 8 bytes (the idea of NCCL's LL protocol). A word is read whole or
+ * not at all, so who finds the position in all words of an entry has the message, in any order of arrival.
+ *   D9  Entry p mod 64 is only ever written with such words. It is written for position p when the host has taken p - 64
+ *       (records), or any time (input: but the host does not release a slot whose turn is not stored yet, whatever the
+ *       device says it has taken). A reader that finds other positions in an entry finds nothing; for the input there is the slot.
+ *   D10 Positions have 31 bits in a word. All words of every entry are written at least once in 2^27 positions, so none
+ *       is ever mistaken for one of 2^31 positions later.
+ * What was read of the input is only said (taken) after a fence, later: nobody waits for it but a full ring.
  *
  * A slot's turn and the version of the routes are read by the poll in no order; the version that counts is read again with the
  * message itself, after its turn was seen.
@@ -113,9 +124,10 @@ static_assert(sizeof(rkd_status) == 128, "rkd_status");
 struct alignas(64) rkd_tenant {
   rkd_u64 kernel, input, outbox, peer, state, inbox, routes, seat0;
   rkd_u64 state_size, epoch;
+  rkd_u64 express_in, express_out; /* 64 entries of 256 bytes; 0: none */
   rkd_u32 input_shift, outbox_shift, peer_shift, stride, payload_max, block, blocks, flags, node, route_max, shared_size, reserved;
 };
-static_assert(sizeof(rkd_tenant) == 128, "rkd_tenant");
+static_assert(sizeof(rkd_tenant) == 192, "rkd_tenant");
 
 struct alignas(32) rkd_route {
   rkd_u64 handle, seats;
@@ -130,6 +142,8 @@ struct alignas(64) rkd_slot { /* SlotHeader of src/layout.rs */
   rkd_u32 logical, node;
 };
 static_assert(sizeof(rkd_slot) == 64, "rkd_slot");
+/* The words that are copied from a slot's header into a message. */
+static_assert(sizeof(rk_message_t) == 72, "rk_message_t");
 
 struct alignas(64) rkd_record {
   rkd_u64 turn, correlation, subject, deadline;
@@ -155,7 +169,94 @@ struct alignas(64) rkd_launch {
 };
 static_assert(sizeof(rkd_launch) == 64, "rkd_launch");
 
+/* Both compilers check where each word is. */
+#ifdef __CUDACC_RTC__
+#define RKD_OFFSET(type, field) __INTADDR__(&(((type *)0)->field)) /* what NVRTC's front end has for offsetof */
+#else
+#define RKD_OFFSET(type, field) __builtin_offsetof(type, field)
+#endif
+#define RKD_AT(type, field, offset) static_assert(RKD_OFFSET(type, field) == offset, "layout of " #type)
+RKD_AT(rkd_control, command, 0);
+RKD_AT(rkd_control, drain_to, 8);
+RKD_AT(rkd_control, outbox_head, 16);
+RKD_AT(rkd_control, clock_offset, 24);
+RKD_AT(rkd_control, unix_offset, 32);
+RKD_AT(rkd_control, route_version, 40);
+RKD_AT(rkd_control, hold, 48);
+RKD_AT(rkd_control, tenant, 56);
+RKD_AT(rkd_status, version, 0);
+RKD_AT(rkd_status, ack, 8);
+RKD_AT(rkd_status, taken, 16);
+RKD_AT(rkd_status, peer_taken, 24);
+RKD_AT(rkd_status, started, 32);
+RKD_AT(rkd_status, processed, 40);
+RKD_AT(rkd_status, failed, 48);
+RKD_AT(rkd_status, sent, 56);
+RKD_AT(rkd_status, heartbeat, 64);
+RKD_AT(rkd_status, timer, 72);
+RKD_AT(rkd_tenant, kernel, 0);
+RKD_AT(rkd_tenant, input, 8);
+RKD_AT(rkd_tenant, outbox, 16);
+RKD_AT(rkd_tenant, peer, 24);
+RKD_AT(rkd_tenant, state, 32);
+RKD_AT(rkd_tenant, inbox, 40);
+RKD_AT(rkd_tenant, routes, 48);
+RKD_AT(rkd_tenant, seat0, 56);
+RKD_AT(rkd_tenant, state_size, 64);
+RKD_AT(rkd_tenant, epoch, 72);
+RKD_AT(rkd_tenant, express_in, 80);
+RKD_AT(rkd_tenant, express_out, 88);
+RKD_AT(rkd_tenant, input_shift, 96);
+RKD_AT(rkd_tenant, outbox_shift, 100);
+RKD_AT(rkd_tenant, peer_shift, 104);
+RKD_AT(rkd_tenant, stride, 108);
+RKD_AT(rkd_tenant, payload_max, 112);
+RKD_AT(rkd_tenant, block, 116);
+RKD_AT(rkd_tenant, blocks, 120);
+RKD_AT(rkd_tenant, flags, 124);
+RKD_AT(rkd_tenant, node, 128);
+RKD_AT(rkd_tenant, route_max, 132);
+RKD_AT(rkd_tenant, shared_size, 136);
+RKD_AT(rkd_route, handle, 0);
+RKD_AT(rkd_route, seats, 8);
+RKD_AT(rkd_route, blocks, 16);
+RKD_AT(rkd_route, epoch, 20);
+RKD_AT(rkd_route, payload_max, 24);
+RKD_AT(rkd_record, turn, 0);
+RKD_AT(rkd_record, correlation, 8);
+RKD_AT(rkd_record, subject, 16);
+RKD_AT(rkd_record, deadline, 24);
+RKD_AT(rkd_record, op, 32);
+RKD_AT(rkd_record, block, 36);
+RKD_AT(rkd_record, payload_size, 40);
+RKD_AT(rkd_record, tag, 44);
+RKD_AT(rkd_record, physical, 48);
+RKD_AT(rkd_record, logical, 56);
+RKD_AT(rkd_record, status, 60);
+RKD_AT(rkd_launch, controls, 0);
+RKD_AT(rkd_launch, statuses, 8);
+RKD_AT(rkd_launch, seats, 16);
+RKD_AT(rkd_launch, count, 24);
+RKD_AT(rkd_launch, once, 28);
+RKD_AT(rkd_launch, busy_sleep_ns, 32);
+RKD_AT(rkd_launch, idle_sleep_ns, 36);
+RKD_AT(rkd_launch, layout, 40);
+RKD_AT(rkd_launch, fresh, 44);
+RKD_AT(rkd_slot, turn, 0);
+RKD_AT(rkd_slot, correlation, 8);
+RKD_AT(rkd_slot, source, 16);
+RKD_AT(rkd_slot, token, 24);
+RKD_AT(rkd_slot, meta, 32);
+RKD_AT(rkd_slot, payload_size, 40);
+RKD_AT(rkd_slot, tag, 44);
+RKD_AT(rkd_slot, physical, 48);
+RKD_AT(rkd_slot, logical, 56);
+RKD_AT(rkd_slot, node, 60);
+#undef RKD_AT
+
 #define RKD_SKIPPED 0xffffffffu
+#define RKD_EXPRESS_ENTRIES 64u
+#define RKD_EXPRESS_MAX 64u /* bytes of payload */
 #define RKD_POSITION 0xffffffffffffull
 
 /* ---- The platform ---- */
@@ -218,6 +319,11 @@ RKP_DEVICE rkd_16 rkp_get16(const void *p) {
   asm volatile("ld.relaxed.sys.global.v2.u64 {%0, %1}, [%2];" : "=l"(v.a), "=l"(v.b) : "l"(p) : "memory");
   return v;
 }
+/* Two words, each whole. */
+RKP_DEVICE rkd_16 rkp_get_words(const void *p) { return rkp_get16(p); }
+RKP_DEVICE void rkp_put_words(void *p, rkd_u64 a, rkd_u64 b) {
+  asm volatile("st.relaxed.sys.global.v2.u64 [%0], {%1, %2};" ::"l"(p), "l"(a), "l"(b) : "memory");
+}
 RKP_DEVICE void rkp_put16(void *p, rkd_16 v) {
   asm volatile("st.global.v2.u64 [%0], {%1, %2};" ::"l"(p), "l"(v.a), "l"(v.b) : "memory");
 }
@@ -254,6 +360,23 @@ RKP_DEVICE rkd_u32 rkp_width() {
 RKP_DEVICE void rkp_sync_warp() {
   asm volatile("bar.warp.sync %0;" ::"r"(0xffffffffu >> (32u - rkp_width())) : "memory");
 }
+/* The bits of all threads of warp 0 together. */
+RKP_DEVICE rkd_u32 rkp_or(rkd_u32 bits) {
+  rkd_u32 all = 0;
+  const rkd_u32 mask = 0xffffffffu >> (32u - rkp_width());
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  asm volatile("redux.sync.or.b32 %0, %1, %2;" : "=r"(all) : "r"(bits), "r"(mask));
+#else
+  for (rkd_u32 bit = 0; bit < 16u; bit++) {
+    rkd_u32 votes;
+    asm volatile("{ .reg .pred p; setp.ne.u32 p, %1, 0; vote.sync.ballot.b32 %0, p, %2; }"
+                 : "=r"(votes)
+                 : "r"(bits >> bit & 1u), "r"(mask));
+    all |= votes ? 1u << bit : 0u;
+  }
+#endif
+  return all;
+}
 RKP_DEVICE void rkp_sync_block() { asm volatile("barrier.sync 0;" ::: "memory"); }
 RKP_DEVICE void *rkp_dynamic_shared() {
   extern __shared__ rkd_u64 rkp_dynamic[];
@@ -268,8 +391,9 @@ RKP_DEVICE void *rkp_dynamic_shared() {
 
 struct alignas(64) rk_context_t {
   rkd_16 slot[RKD_CHUNKS + 1u]; /* header and payload of the message, when they fit */
+  rkd_16 express[16];
   rkd_tenant tenant;
-  rkd_u64 poll[10];
+  rkd_u64 poll[12]; /* control, the input slot's first words, the peer slot's */
   rkd_route routes[RKD_ROUTES];
   rkd_u32 route_numbers[RKD_ROUTES];
   rk_message_t message;
@@ -281,6 +405,7 @@ struct alignas(64) rk_context_t {
   rkd_u64 shown_peer, started, processed, failed, sent, route_version, polls, sleep_ns, token, source, clock_offset;
   rkd_u64 unix_offset, next_block, copy_from;
   rkd_u32 busy_sleep_ns, idle_sleep_ns, once, once_left;
+  rkd_u32 express_found, quiet, expired;
   rkd_u32 action, refused, occupied, closed, fault, from_peer, replied, fenced, prefer_peer, copy_size, barrier_passed;
   rk_status_t result;
 };
@@ -288,6 +413,8 @@ struct alignas(64) rk_context_t {
 enum { RKD_DO_EXIT = 1, RKD_DO_ENTER = 2, RKD_DO_MESSAGE = 3 };
 /* Messages of one short launch. */
 #define RKD_ONCE_MAX 64u
+#define RKD_HOT 256u /* looks without a message after which entries are no longer looked at: that costs bandwidth */
+#define RKD_SHOW 3u  /* looks without a message before it is said how far the input was taken: that costs a fence */
 
 RKP_DEVICE void rkd_acknowledge(rk_context_t *c, rkd_u32 phase) {
   rkp_publish_sys(&c->status->ack, (c->command & 0xffffffff00000000ull) | phase);
@@ -295,11 +422,9 @@ RKP_DEVICE void rkd_acknowledge(rk_context_t *c, rkd_u32 phase) {
 
 /* Says how far the input was taken. After a fence of this thread that followed the last read of it. */
 RKP_DEVICE void rkd_show_taken(rk_context_t *c) {
-  rkp_store_relaxed_sys(&c->status->peer_taken, c->peer_taken);
-  rkp_store_relaxed_sys(&c->status->processed, c->processed);
-  rkp_store_relaxed_sys(&c->status->failed, c->failed);
-  rkp_store_relaxed_sys(&c->status->sent, c->sent);
-  rkp_store_relaxed_sys(&c->status->taken, c->taken); /* H2 */
+  rkp_put_words(&c->status->started, c->started, c->processed);
+  rkp_put_words(&c->status->failed, c->failed, c->sent);
+  rkp_put_words(&c->status->taken, c->taken, c->peer_taken); /* H2 */
   c->shown_taken = c->taken;
   c->shown_peer = c->peer_taken;
 }
@@ -336,39 +461,80 @@ RKP_DEVICE rkd_u64 rkd_tick(rk_context_t *c) {
   return rkd_clock_move(c, ((rkp_now_ns() + c->unix_offset) >> 4) << 7, 1);
 }
 
-struct rkd_out {
-  rkd_u32 op, block;
-  rkd_u64 correlation, subject, deadline;
-  rkd_u32 tag;
-  int status;
-  const void *payload;
-  rkd_u64 size;
-};
+/* 8 bytes of an entry as two words. */
+RKP_DEVICE void rkd_express_pair(char *entry, rkd_u32 pair, rkd_u64 data, rkd_u64 mark) {
+  rkp_put_words(entry + 16u * pair, (data & 0xffffffffull) | mark, data >> 32 | mark);
+}
+RKP_DEVICE rkd_u64 rkd_mark(rkd_u64 position) { return (0x80000000ull | ((position + 1) & 0x7fffffffull)) << 32; }
 
-/* Puts a record into the outbox, by thread 0; waits for room, which the host always makes. */
-RKP_COLD void rkd_record_out(rk_context_t *c, const rkd_out *out) {
+/* Up to 8 bytes of a payload that may not be aligned. */
+RKP_DEVICE rkd_u64 rkd_bytes(const char *in, rkd_u64 left) {
+  if (left >= 8 && ((rkd_u64)in & 7u) == 0) return *(const rkd_u64 *)in;
+  rkd_u64 word = 0;
+  for (rkd_u32 byte = 0; byte < 8 && byte < left; byte++) word |= (rkd_u64)(unsigned char)in[byte] << (8 * byte);
+  return word;
+}
+
+/* Puts a record into the outbox, by thread 0; waits for room, which the host always makes. Everything in registers: a
+ * struct would be in local memory, which is as far away as any. */
+RKP_COLD void rkd_record_out(rk_context_t *c, rkd_u32 op, rkd_u32 block, rkd_u64 correlation, rkd_u64 subject,
+                             rkd_u64 deadline, rkd_u32 tag, int status, const void *payload, rkd_u64 size) {
   const rkd_u64 capacity = 1ull << c->tenant.outbox_shift;
   const rkd_u64 position = c->outbox_tail;
-  char *slot = (char *)c->tenant.outbox + (position & (capacity - 1)) * c->tenant.stride;
-  while (position - c->outbox_head >= capacity) {
+  const rkd_u64 express = c->tenant.express_out;
+  const bool small = express && size <= RKD_EXPRESS_MAX;
+  const rkd_u64 room = small && capacity > RKD_EXPRESS_ENTRIES ? RKD_EXPRESS_ENTRIES : capacity;
+  while (position - c->outbox_head >= room) {
     c->outbox_head = rkp_load_acquire_sys(&c->control->outbox_head); /* H4 */
+    if (position - c->outbox_head < room) break;
     if ((rkp_load_relaxed_sys(&c->control->command) & 0xff) == RKD_EXIT) return;
-    if (position - c->outbox_head >= capacity) rkp_sleep(200);
+    rkp_store_relaxed_sys(&c->status->heartbeat, ++c->polls); /* it waits, it does not hang */
+    rkp_sleep(200);
   }
   rkd_u64 stamp = 0;
   if (c->tenant.flags & RK_LAUNCH_TIMESTAMPS) stamp = rkd_tick(c);
-  rkd_copy(slot + 64, out->payload, out->size);
-  rkp_put8(slot + 8, out->correlation);
-  rkd_16 word = {out->subject, out->deadline};
+  char *entry = (char *)express + (position % RKD_EXPRESS_ENTRIES) * 256u;
+  const bool refresh = (position / RKD_EXPRESS_ENTRIES & 0xfffffu) == 0; /* D10 */
+  c->outbox_tail = position + 1;
+  if (small) {
+    const rkd_u64 mark = rkd_mark(position);
+    const char *in = (const char *)payload;
+    rkd_u64 words[RKD_EXPRESS_MAX / 8];
+#ifdef __CUDACC__
+#pragma unroll
+#endif
+    for (rkd_u32 at = 0; at < RKD_EXPRESS_MAX; at += 8)
+      words[at / 8] = at < size ? rkd_bytes(in + at, size - at) : 0;
+    rkd_express_pair(entry, 0, correlation, mark);
+    rkd_express_pair(entry, 1, subject, mark);
+    rkd_express_pair(entry, 2, deadline, mark);
+    rkd_express_pair(entry, 3, (rkd_u64)block << 32 | op, mark);
+    rkd_express_pair(entry, 4, (rkd_u64)tag << 32 | (rkd_u32)size, mark);
+    rkd_express_pair(entry, 5, (stamp >> 7) << 4, mark);
+    rkd_express_pair(entry, 6, (rkd_u64)(rkd_u32)status << 32 | (stamp & 127), mark);
+#ifdef __CUDACC__
+#pragma unroll
+#endif
+    for (rkd_u32 at = 0; at < RKD_EXPRESS_MAX; at += 8)
+      if (at < size || refresh) rkd_express_pair(entry, 8 + at / 8, words[at / 8], mark);
+    return;
+  }
+  char *slot = (char *)c->tenant.outbox + (position & (capacity - 1)) * c->tenant.stride;
+  if (express && refresh && position >= RKD_EXPRESS_ENTRIES) {
+    /* The entry is written all the same, for a position that is long over. */
+    for (rkd_u32 pair = 0; pair < 16u; pair++) rkd_express_pair(entry, pair, 0, rkd_mark(position - RKD_EXPRESS_ENTRIES));
+  }
+  rkd_copy(slot + 64, payload, size);
+  rkp_put8(slot + 8, correlation);
+  rkd_16 word = {subject, deadline};
   rkp_put16(slot + 16, word);
-  word.a = (rkd_u64)out->block << 32 | out->op;
-  word.b = (rkd_u64)out->tag << 32 | (rkd_u32)out->size;
+  word.a = (rkd_u64)block << 32 | op;
+  word.b = (rkd_u64)tag << 32 | (rkd_u32)size;
   rkp_put16(slot + 32, word);
   word.a = (stamp >> 7) << 4;
-  word.b = (rkd_u64)(rkd_u32)out->status << 32 | (stamp & 127);
+  word.b = (rkd_u64)(rkd_u32)status << 32 | (stamp & 127);
   rkp_put16(slot + 48, word);
   rkp_publish_sys(slot, (position >> c->tenant.outbox_shift) * 2 + 1); /* H3 */
-  c->outbox_tail = position + 1;
   c->fenced = 1;
 }
 
@@ -410,8 +576,8 @@ RKP_DEVICE rk_status_t rkd_check(const rk_context_t *ctx, const rk_message_t *me
 }
 
 RKP_DEVICE rk_status_t rkd_put_out(rk_context_t *ctx, const rk_message_t *message, rkd_u32 op, rkd_u64 subject, rkd_u64 correlation) {
-  rkd_out out = {op, message->block, correlation, subject, message->deadline_ns, message->type, 0, message->payload, message->payload_size};
-  rkd_record_out(ctx, &out);
+  rkd_record_out(ctx, op, message->block, correlation, subject, message->deadline_ns, message->type, 0, message->payload,
+                 message->payload_size);
   return RK_OK;
 }
 
@@ -506,9 +672,10 @@ RKP_COLD rk_status_t rkd_send(rk_context_t *ctx, rkd_u32 number, const rk_messag
   }
   if (sent == RKD_FULL) return RK_ERR_FULL;
   if (sent == RKD_ENDED) {
-    rkd_out out = {RKD_DEAD | RK_DEAD_TERMINATED << 8, message->block, message->correlation, route->handle, message->deadline_ns, message->type, RK_ERR_TERMINATED, message->payload, message->payload_size};
-    if (out.size > ctx->tenant.payload_max) out.size = ctx->tenant.payload_max;
-    rkd_record_out(ctx, &out);
+    rkd_u64 size = message->payload_size;
+    if (size > ctx->tenant.payload_max) size = ctx->tenant.payload_max;
+    rkd_record_out(ctx, RKD_DEAD | RK_DEAD_TERMINATED << 8, message->block, message->correlation, route->handle,
+                   message->deadline_ns, message->type, RK_ERR_TERMINATED, message->payload, size);
   }
   return RK_OK;
 }
@@ -564,23 +731,47 @@ RKP_DEVICE void rkd_fetch(void *to, const void *from, rkd_u32 size, rkd_u32 lane
   rkp_sync_warp();
 }
 
-/* One look at everything: a single load of several lanes. */
+/* One look at everything: one load of 22 lanes, without an order. What follows from it is ordered by an acquire of its
+ * own, which is only paid for when there is something. */
 RKP_DEVICE void rkd_look(rk_context_t *c, rkd_u32 lane) {
+  rkp_sync_warp(); /* everybody is done with the last look, and sees what lane 0 has done since */
   const rkd_tenant *t = &c->tenant;
-  const rkd_u32 words = c->occupied ? 10u : 8u;
-  rkp_sync_warp(); /* everybody is done with the last look */
-  for (rkd_u32 word = lane; word < words; word += rkp_width()) {
-    const void *at = (const rkd_u64 *)c->control + word;
-    if (word == 8) at = (const char *)t->input + (c->input_head & ((1ull << t->input_shift) - 1)) * t->stride;
-    if (word == 9) at = (const char *)t->peer + (c->peer_head & ((1ull << t->peer_shift) - 1)) * t->stride;
-    c->poll[word] = rkp_load_acquire_sys(at); /* H1, H4, P3 */
+  const bool occupied = c->occupied != 0;
+  const bool express = occupied && t->express_in && c->quiet < RKD_HOT;
+  const rkd_u64 head = c->input_head;
+  rkd_u32 found = 0;
+  for (rkd_u32 piece = lane; piece < (occupied ? 22u : 20u); piece += rkp_width()) {
+    const char *at = (const char *)t->express_in + (head % RKD_EXPRESS_ENTRIES) * 256u + 16u * piece;
+    if (piece >= 16u) at = (const char *)c->control + 16u * (piece - 16u);
+    if (piece == 20u) at = (const char *)t->input + (head & ((1ull << t->input_shift) - 1)) * t->stride;
+    if (piece == 21u) at = (const char *)t->peer + (c->peer_head & ((1ull << t->peer_shift) - 1)) * t->stride;
+    if (piece < 16u && !express) continue;
+    const rkd_16 words = rkp_get_words(at);
+    if (piece < 16u) {
+      const rkd_u64 mark = rkd_mark(head) >> 32;
+      c->express[piece] = words;
+      if (words.a >> 32 == mark && words.b >> 32 == mark) found |= 1u << piece;
+    } else {
+      c->poll[2u * (piece - 16u)] = words.a;
+      c->poll[2u * (piece - 16u) + 1u] = words.b;
+    }
   }
+  if (express) found = rkp_or(found);
+  if (lane == 0) c->express_found = found;
   rkp_sync_warp();
+}
+
+/* Whether the entry of the input is a whole message. */
+RKP_DEVICE bool rkd_is_express(const rk_context_t *c) {
+  if ((c->express_found & 0xffu) != 0xffu) return false;
+  const rkd_u32 pairs = ((rkd_u32)c->express[4].a + 7u) / 8u;
+  return pairs <= 8u && (c->express_found >> 8 & ((1u << pairs) - 1u)) == (1u << pairs) - 1u;
 }
 
 RKP_DEVICE void rkd_idle(rk_context_t *c, rkd_u32 lane, rkd_u32 most_ns) {
   if (lane == 0) {
     c->polls++;
+    if (c->quiet < RKD_HOT) c->quiet++;
     if ((c->polls & 255u) == 0) {
       rkp_store_relaxed_sys(&c->status->timer, rkp_now_ns());
       rkp_store_relaxed_sys(&c->status->heartbeat, c->polls);
@@ -597,8 +788,8 @@ RKP_DEVICE void rkd_idle(rk_context_t *c, rkd_u32 lane, rkd_u32 most_ns) {
 /* A peer's message at head that nobody will handle goes out as a record, by lane 0. */
 RKP_COLD void rkd_give_up_peer(rk_context_t *c, const char *slot, rkd_u32 op, int status) {
   const rkd_slot *header = (const rkd_slot *)slot;
-  rkd_out out = {op, c->tenant.block, header->correlation, header->source, header->meta, header->tag, status, slot + 64, header->payload_size};
-  rkd_record_out(c, &out);
+  rkd_record_out(c, op, c->tenant.block, header->correlation, header->source, header->meta, header->tag, status, slot + 64,
+                 header->payload_size);
 }
 
 RKP_DEVICE char *rkd_peer_slot(const rk_context_t *c) {
@@ -642,19 +833,39 @@ RKP_COLD void rkd_done(rk_context_t *c) {
   c->left = c->command;
 }
 
-/* Reads the message at a slot into shared memory; true if the block is to handle it. By warp 0. */
-RKP_DEVICE bool rkd_take(rk_context_t *c, const char *slot, bool from_peer, rkd_u32 lane) {
+/* The routes may be other ones than they were. */
+RKP_DEVICE void rkd_check_routes(rk_context_t *c, rkd_u32 version) {
+  if (version != c->route_version) {
+    for (rkd_u32 route = 0; route < RKD_ROUTES; route++) c->routes[route].handle = 0;
+    c->route_version = version;
+  }
+}
+
+/* Reads the message at a slot into shared memory. By warp 0. */
+RKP_DEVICE void rkd_read(rk_context_t *c, const char *slot, rkd_u32 lane) {
+  (void)rkp_load_acquire_sys(slot); /* H1, P3: the turn that the look has found, now with an order */
   rkd_u32 chunks = c->tenant.stride / 16;
   if (chunks > RKD_CHUNKS) chunks = RKD_CHUNKS;
   for (rkd_u32 chunk = lane; chunk < chunks; chunk += rkp_width()) c->slot[chunk] = rkp_get16(slot + 16u * chunk);
-  if (lane == rkp_width() - 1) {
-    const rkd_u64 version = rkp_load_relaxed_sys(&c->control->route_version);
-    if (version != c->route_version) {
-      for (rkd_u32 route = 0; route < RKD_ROUTES; route++) c->routes[route].handle = 0;
-      c->route_version = version;
+  if (lane == rkp_width() - 1) rkd_check_routes(c, (rkd_u32)rkp_load_relaxed_sys(&c->control->route_version));
+  rkp_sync_warp();
+}
+
+/* The same with the words of an entry that were read already. */
+RKP_DEVICE void rkd_read_express(rk_context_t *c, rkd_u32 lane) {
+  for (rkd_u32 pair = lane; pair < 16u; pair += rkp_width()) {
+    const rkd_u64 data = (c->express[pair].a & 0xffffffffull) | c->express[pair].b << 32;
+    if (pair == 7u) {
+      rkd_check_routes(c, (rkd_u32)data);
+    } else {
+      ((rkd_u64 *)c->slot)[pair < 7u ? pair + 1u : pair] = data;
     }
   }
   rkp_sync_warp();
+}
+
+/* Makes the message in shared memory the block's; true if it is to be handled. By warp 0. */
+RKP_DEVICE bool rkd_take(rk_context_t *c, const char *slot, bool from_peer, rkd_u32 lane) {
   const rkd_slot *header = (const rkd_slot *)c->slot;
   const rkd_u32 size = header->payload_size;
   if (size == RKD_SKIPPED) {
@@ -666,8 +877,20 @@ RKP_DEVICE bool rkd_take(rk_context_t *c, const char *slot, bool from_peer, rkd_
     rkp_sync_warp();
     return false;
   }
-  const bool expired = header->meta != 0 && rkp_now_ns() + c->clock_offset > header->meta;
+  /* What the header has as it stands. */
+  for (rkd_u32 word = lane; word < 5u; word += rkp_width()) {
+    const rkd_u64 *from = (const rkd_u64 *)c->slot;
+    rkd_u64 *to = (rkd_u64 *)&c->message;
+    if (word == 0) to[3] = from[1]; /* correlation */
+    if (word == 1) to[4] = from[2]; /* source */
+    if (word == 2) to[5] = from[4]; /* deadline */
+    if (word == 3) to[6] = from[6]; /* timestamp */
+    if (word == 4) to[7] = from[7];
+  }
   if (lane == 0) {
+    /* By one thread: each has a time of its own. */
+    const bool expired = header->meta != 0 && rkp_now_ns() + c->clock_offset > header->meta;
+    c->expired = expired;
     c->replied = 0;
     c->fenced = 0;
     c->result = RK_OK;
@@ -687,22 +910,13 @@ RKP_DEVICE bool rkd_take(rk_context_t *c, const char *slot, bool from_peer, rkd_
     c->message.payload = payload;
     c->message.payload_size = size;
     c->message.type = header->tag;
-    c->message.block = c->tenant.block;
-    c->message.correlation = header->correlation;
-    c->message.source = header->source;
-    c->message.deadline_ns = header->meta;
-    c->message.timestamp.physical_ns = header->physical;
-    c->message.timestamp.logical = header->logical;
-    c->message.timestamp.node = header->node;
-    c->message.lease = 0;
     if (header->physical && (c->tenant.flags & RK_LAUNCH_TIMESTAMPS))
       rkd_clock_move(c, (header->physical >> 4) << 7 | header->logical, 0);
     if (expired) {
       if (from_peer) {
         rkd_give_up_peer(c, slot, RKD_DEAD | RK_DEAD_EXPIRED << 8, RK_ERR_TIMEOUT);
       } else {
-        rkd_out out = {RKD_EXPIRED, 0, 0, c->input_head, 0, 0, RK_ERR_TIMEOUT, 0, 0};
-        rkd_record_out(c, &out);
+        rkd_record_out(c, RKD_EXPIRED, 0, 0, c->input_head, 0, 0, RK_ERR_TIMEOUT, 0, 0);
       }
       if (from_peer) {
         rkd_peer_advance(c);
@@ -712,11 +926,10 @@ RKP_DEVICE bool rkd_take(rk_context_t *c, const char *slot, bool from_peer, rkd_
       }
     } else {
       c->started++;
-      rkp_store_relaxed_sys(&c->status->started, c->started);
     }
   }
   rkp_sync_warp();
-  return !expired;
+  return !c->expired;
 }
 
 /* Waits for something that the whole block has to do. By warp 0. */
@@ -737,6 +950,7 @@ RKP_DEVICE void rkd_next(rk_context_t *c, rkd_u32 lane) {
       /* A seat that has ended may see a late word for the tenant that has left. */
       if ((verb == RKD_PAUSE || verb == RKD_RUN || (c->once && verb != RKD_VACANT)) && command != c->left) {
         /* The look has no order: who the tenant is, is read again after the command. */
+        (void)rkp_load_acquire_sys(&c->control->command); /* H4 */
         rkd_fetch(&c->tenant, (const void *)rkp_load_relaxed_sys(&c->control->tenant), sizeof(rkd_tenant), lane);
         if (lane == 0) {
           c->command = command;
@@ -765,15 +979,16 @@ RKP_DEVICE void rkd_next(rk_context_t *c, rkd_u32 lane) {
         c->sleep_ns = 0;
       }
       /* Once more: what goes with a command was written before it, and may have been read before it. */
+      (void)rkp_load_acquire_sys(&c->control->command); /* H4 */
       continue;
     }
     if (lane == 0) {
-      c->outbox_head = c->poll[2];
       c->clock_offset = c->poll[3];
       c->unix_offset = c->poll[4];
     }
-    const bool have_peer = c->poll[9] == (c->peer_head >> c->tenant.peer_shift) * 2 + 1;
-    const bool have_input = c->poll[8] == (c->input_head >> c->tenant.input_shift) * 2 + 1;
+    const bool have_peer = c->poll[10] == (c->peer_head >> c->tenant.peer_shift) * 2 + 1;
+    const bool express = rkd_is_express(c);
+    const bool have_input = express || c->poll[8] == (c->input_head >> c->tenant.input_shift) * 2 + 1;
     const bool drained = verb == RKD_DRAIN && c->input_head == c->poll[1];
     const bool takes = (verb == RKD_RUN || verb == RKD_DRAIN) && !c->fault && !c->poll[6] && !(c->once && c->once_left == 0);
     const bool peer_first = have_peer && (!have_input || c->prefer_peer);
@@ -801,22 +1016,30 @@ RKP_DEVICE void rkd_next(rk_context_t *c, rkd_u32 lane) {
       if (lane == 0) {
         c->prefer_peer = !peer_first;
         c->sleep_ns = 0;
+        c->quiet = 0;
         if (c->once) c->once_left--;
       }
       const char *slot = peer_first ? rkd_peer_slot(c) : (const char *)c->tenant.input + (c->input_head & ((1ull << c->tenant.input_shift) - 1)) * c->tenant.stride;
       rkp_sync_warp();
+      if (express && !peer_first) {
+        rkd_read_express(c, lane);
+      } else {
+        rkd_read(c, slot, lane);
+      }
       if (rkd_take(c, slot, peer_first, lane)) {
         if (lane == 0) c->action = RKD_DO_MESSAGE;
         return;
       }
       continue;
     }
-    if (lane == 0 && (c->taken != c->shown_taken || c->peer_taken != c->shown_peer)) {
+    if (lane == 0 && c->quiet >= RKD_SHOW && (c->taken != c->shown_taken || c->peer_taken != c->shown_peer)) {
       rkp_publish_sys(&c->status->taken, c->taken);
       rkd_show_taken(c);
     }
     if (c->once) {
       if (lane == 0) {
+        rkp_publish_sys(&c->status->taken, c->taken);
+        rkd_show_taken(c);
         rkd_save(c);
         rkd_acknowledge(c, RKD_IS_RESTED);
         c->action = RKD_DO_EXIT;
@@ -847,12 +1070,16 @@ RKP_DEVICE void rkd_enter(rk_context_t *c, rkd_u32 thread) {
   c->fault = 0;
   c->peer_end = 0;
   c->route_version = ~0ull;
+  c->quiet = 0;
+  c->express_found = 0;
+  c->message.block = c->tenant.block;
+  c->message.lease = 0;
   c->prefer_peer = 0;
   c->outbox_head = 0;
   if (again) {
     c->input_head = s->input_head;
     c->outbox_tail = s->outbox_tail;
-    c->outbox_head = c->poll[2];
+    c->outbox_head = rkp_load_acquire_sys(&c->control->outbox_head);
     c->peer_head = s->peer_head;
     c->started = s->started;
     c->processed = s->processed;
@@ -892,8 +1119,7 @@ RKP_DEVICE void rkd_finish(rk_context_t *c) {
     if (c->from_peer) {
       rkd_give_up_peer(c, rkd_peer_slot(c), RKD_DEAD | RK_DEAD_HANDLER << 8, status);
     } else {
-      rkd_out out = {RKD_FAILED, 0, 0, c->input_head, 0, 0, status, 0, 0};
-      rkd_record_out(c, &out);
+      rkd_record_out(c, RKD_FAILED, 0, 0, c->input_head, 0, 0, status, 0, 0);
     }
     if (status == RK_ERR_KERNEL_FAILED) c->fault = 1;
   }
@@ -905,7 +1131,7 @@ RKP_DEVICE void rkd_finish(rk_context_t *c) {
   }
   if (c->fenced) {
     rkd_show_taken(c);
-  } else if (c->taken - c->shown_taken >= 16) {
+  } else if (c->taken - c->shown_taken >= 16 || c->taken - c->shown_taken >= 1ull << (c->tenant.input_shift - 1)) {
     rkp_publish_sys(&c->status->taken, c->taken);
     rkd_show_taken(c);
   }
@@ -935,6 +1161,8 @@ RKP_DEVICE void rkd_main(rkd_u64 launch, Handler handler) {
     c->polls = 0;
     c->sleep_ns = 0;
     c->next_block = 0;
+    c->quiet = 0;
+    c->express_found = 0;
     c->outbox_head = 0;
     if (own.fresh && !c->refused) {
       const rkd_16 zero = {0, 0};
@@ -964,7 +1192,7 @@ RKP_DEVICE void rkd_main(rkd_u64 launch, Handler handler) {
       rkp_sync_block();
       if (thread == 0) rkd_finish(c);
     }
-    rkp_sync_block();
+    /* No barrier here: the others touch nothing before the next one, and warp 0 comes together in its look. */
   }
 }
 

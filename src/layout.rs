@@ -735,6 +735,9 @@ pub(crate) struct SeatTenant {
     pub(crate) seat0: u64,
     pub(crate) state_size: u64,
     pub(crate) epoch: u64,
+    /// Entries of small messages, and of small records; 0: none.
+    pub(crate) express_in: u64,
+    pub(crate) express_out: u64,
     pub(crate) input_shift: u32,
     pub(crate) outbox_shift: u32,
     pub(crate) peer_shift: u32,
@@ -795,6 +798,11 @@ pub(crate) struct SeatLaunch {
     pub(crate) reserved: [u32; 4],
 }
 
+/// Entries of an express area, bytes of each, and of a payload that fits one.
+pub(crate) const EXPRESS_ENTRIES: usize = 64;
+pub(crate) const EXPRESS_STRIDE: usize = 256;
+pub(crate) const EXPRESS_MAX: usize = 64;
+
 /// Bytes of a seat's own record in device memory. C++: `rkd_seat`.
 pub(crate) const SEAT_SIZE: usize = 256;
 
@@ -809,7 +817,7 @@ const _: () = {
     assert!(offset_of!(SlotHeader, timestamp) == 48);
     assert!(size_of::<SeatControl>() == 128 && offset_of!(SeatControl, tenant) == 56);
     assert!(size_of::<SeatStatus>() == 128 && offset_of!(SeatStatus, timer) == 72);
-    assert!(size_of::<SeatTenant>() == 128 && offset_of!(SeatTenant, input_shift) == 80);
+    assert!(size_of::<SeatTenant>() == 192 && offset_of!(SeatTenant, input_shift) == 96);
     assert!(size_of::<SeatRoute>() == 32 && size_of::<SeatRecord>() == 64 && size_of::<SeatLaunch>() == 64);
     assert!(size_of::<RkMessage>() == 72 && align_of::<RkMessage>() == 8);
     assert!(offset_of!(RkMessage, lease) == 64);

@@ -50,7 +50,10 @@ no_build_paths() {
     if grep -rF "$path" "$lib/pkgconfig" "$lib/cmake" "$moved/include"; then return 1; fi
   done
 }
-same_header() { cmp "$here/include/ringkernel.h" "$moved/include/ringkernel.h"; }
+same_header() {
+  cmp "$here/include/ringkernel.h" "$moved/include/ringkernel.h" &&
+    cmp "$here/include/ringkernel_device.cuh" "$moved/include/ringkernel_device.cuh"
+}
 links() {
   [ "$(readlink "$lib/libringkernel.so")" = "libringkernel.so.${version%%.*}" ] &&
     [ "$(readlink "$lib/libringkernel.so.${version%%.*}")" = "libringkernel.so.$version" ]

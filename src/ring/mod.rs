@@ -70,7 +70,7 @@ use crossbeam_utils::CachePadded;
 use crate::sync::{AtomicU64, Label, Ordering, order};
 
 #[cfg(not(rk_loom))]
-pub(crate) use memory::Keeps;
+pub(crate) use memory::{Express, Keeps, express_mark};
 pub(crate) use memory::{Header, Memory};
 pub(crate) use receiver::Received;
 pub(crate) use sender::ClaimError;

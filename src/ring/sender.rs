@@ -92,12 +92,42 @@ impl Ring {
     /// # Safety
     /// The caller owns the position: it was kept and nobody has published it since.
     pub(crate) unsafe fn publish_kept(&self, position: u64, header: &Header, token: u64, meta: u64) {
+        // SAFETY: by the caller's word.
+        unsafe { self.write_and_publish(position, header, token, meta) };
+        self.hasten(position, header, &[], token, meta);
+    }
+
+    /// # Safety
+    /// As [`Ring::publish_kept`].
+    unsafe fn write_and_publish(&self, position: u64, header: &Header, token: u64, meta: u64) {
         let index = self.index(position);
         // SAFETY: claimed and unpublished, by the caller's word.
         unsafe { self.memory.write_header(index, header) };
         self.memory.token(index).store(token, Ordering::Relaxed);
         self.memory.meta(index).store(meta, Ordering::Relaxed);
         self.store_published(position);
+    }
+
+    /// A small message takes the express, too. What has no payload here goes without: that is for who reads the slot.
+    fn hasten(&self, position: u64, header: &Header, payload: &[u8], token: u64, meta: u64) {
+        #[cfg(not(rk_loom))]
+        {
+            let is_here = payload.len() == header.payload_size as usize;
+            let header =
+                Header { payload_size: if is_here { header.payload_size } else { u32::MAX }, ..*header };
+            let words = || {
+                let mut words = [0; crate::layout::EXPRESS_MAX / 8];
+                for (word, bytes) in words.iter_mut().zip(payload.chunks(8)) {
+                    let mut eight = [0; 8];
+                    eight[..bytes.len()].copy_from_slice(bytes);
+                    *word = u64::from_le_bytes(eight);
+                }
+                words
+            };
+            self.memory.hasten(position, &header, words, token, meta);
+        }
+        #[cfg(rk_loom)]
+        let _ = (position, header, payload, token, meta);
     }
 
     /// Publishes a position as holding no message; its token stays as it is.
@@ -133,8 +163,10 @@ impl Claim<'_> {
         assert!(self.next < self.end, "more published than claimed");
         // SAFETY: this claim owns the position until it is published.
         unsafe {
+            // First, because it is what is waited for.
+            self.ring.hasten(self.next, header, payload, token, meta);
             self.ring.memory.write_payload(self.ring.index(self.next), payload);
-            self.ring.publish_kept(self.next, header, token, meta);
+            self.ring.write_and_publish(self.next, header, token, meta);
         }
         self.next += 1;
     }

@@ -115,10 +115,12 @@ pub(super) fn turn(turn: &Turn<'_>, remote: &dyn Remote, ring: &Ring) -> Option<
     let taken = if ended { remote.taken().min(ring.tail()) } else { remote.taken() };
     while remote.take_record(&mut |record| deliver(turn, ring, record)) {}
     let mut released = false;
-    while ring.head() < taken {
+    // A message may be handled before its sender has stored the turn; the slot is the sender's until then.
+    while ring.head() < taken && ring.is_readable() {
         release_one(turn, ring);
         released = true;
     }
+    let ended = ended && ring.head() >= taken;
     count(turn, remote);
     if released {
         kernel.input_was_released();
@@ -216,7 +218,15 @@ fn deliver(turn: &Turn<'_>, ring: &Ring, record: &Record<'_>) {
             let reason = if matches!(record.op, Op::Failed(_)) { RK_DEAD_HANDLER } else { RK_DEAD_EXPIRED };
             // SAFETY: the gate makes this thread the single receiver.
             #[allow(unsafe_code)]
-            if let Some(received) = unsafe { ring.peek_at(position) } {
+            // Its sender may be about to store the turn.
+            let received = loop {
+                // SAFETY: as above.
+                match unsafe { ring.peek_at(position) } {
+                    None if position < ring.tail() => crate::sync::yield_now(),
+                    received => break received,
+                }
+            };
+            if let Some(received) = received {
                 turn.give_up(&received, turn.letter(&received, reason, record.status));
             }
             if reason == RK_DEAD_HANDLER {

@@ -754,12 +754,14 @@ int main(int argc, char **argv) {
     return 1;
   }
   printf("on the %s\n", on_gpu ? "GPU" : "CPU");
-  mode = RK_MODE_PERSISTENT;
-  printf("persistent\n");
-  all(argc, argv);
-  mode = RK_MODE_EVENT_DRIVEN;
-  printf("event-driven\n");
-  all(argc, argv);
+  for (mode = RK_MODE_PERSISTENT; mode <= RK_MODE_EVENT_DRIVEN; mode++) {
+    const char *name = mode == RK_MODE_PERSISTENT ? "persistent" : "event-driven";
+    const char *only = getenv("RK_TEST_MODE");
+    if (only && strcmp(only, name) != 0) continue;
+    printf("%s\n", name);
+    all(argc, argv);
+  }
+  mode = RK_MODE_AUTO;
   RUN(the_runtime_ends);
   free(handlers_text);
   check_unused();

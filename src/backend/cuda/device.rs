@@ -155,9 +155,11 @@ impl Device {
             return Err(none(format!("device {ordinal} was asked for and there are {count}")));
         }
         let mut handle = 0;
+        // SAFETY: as above.
         api.check("cuDeviceGet", unsafe { (api.device_get)(&mut handle, ordinal as c_int) })?;
         let attribute = |which: Attribute| {
             let mut value = 0;
+            // SAFETY: as above.
             let code = unsafe { (api.device_attribute)(&mut value, which as c_int, handle) };
             api.check("cuDeviceGetAttribute", code).map(|()| value)
         };

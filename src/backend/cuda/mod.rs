@@ -15,6 +15,8 @@ mod pool;
 mod pump;
 mod resident;
 mod seat;
+#[cfg(test)]
+mod tests;
 
 use device::Device;
 use module::Module;

@@ -13,27 +13,27 @@ use once_cell::sync::OnceCell;
 use crate::error::{Error, Result};
 
 type Program = *mut c_void;
+type Texts = *const *const c_char;
+type Create = unsafe extern "C" fn(*mut Program, *const c_char, *const c_char, c_int, Texts, Texts) -> u32;
+type Destroy = unsafe extern "C" fn(*mut Program) -> u32;
+type Build = unsafe extern "C" fn(Program, c_int, Texts) -> u32;
+type Size = unsafe extern "C" fn(Program, *mut usize) -> u32;
+type Get = unsafe extern "C" fn(Program, *mut c_char) -> u32;
+type Ints = unsafe extern "C" fn(*mut c_int) -> u32;
 
 /// Functions of the library.
 struct Api {
-    create: unsafe extern "C" fn(
-        *mut Program,
-        *const c_char,
-        *const c_char,
-        c_int,
-        *const *const c_char,
-        *const *const c_char,
-    ) -> u32,
-    destroy: unsafe extern "C" fn(*mut Program) -> u32,
-    compile: unsafe extern "C" fn(Program, c_int, *const *const c_char) -> u32,
-    log_size: unsafe extern "C" fn(Program, *mut usize) -> u32,
-    log: unsafe extern "C" fn(Program, *mut c_char) -> u32,
-    cubin_size: unsafe extern "C" fn(Program, *mut usize) -> u32,
-    cubin: unsafe extern "C" fn(Program, *mut c_char) -> u32,
-    ptx_size: unsafe extern "C" fn(Program, *mut usize) -> u32,
-    ptx: unsafe extern "C" fn(Program, *mut c_char) -> u32,
-    archs_count: unsafe extern "C" fn(*mut c_int) -> u32,
-    archs: unsafe extern "C" fn(*mut c_int) -> u32,
+    create: Create,
+    destroy: Destroy,
+    compile: Build,
+    log_size: Size,
+    log: Get,
+    cubin_size: Size,
+    cubin: Get,
+    ptx_size: Size,
+    ptx: Get,
+    archs_count: Ints,
+    archs: Ints,
 }
 
 static API: OnceCell<Api> = OnceCell::new();
@@ -99,28 +99,28 @@ fn find() -> core::result::Result<Api, String> {
         ));
     };
     macro_rules! symbol {
-        ($name:literal) => {{
+        ($name:literal, $type:ty) => {{
             // SAFETY: the library is open and stays so.
             let address = unsafe { libc::dlsym(library, concat!($name, "\0").as_ptr().cast()) };
             if address.is_null() {
                 return Err(concat!("NVRTC lacks ", $name).to_owned());
             }
             // SAFETY: the type is that of the library's documentation.
-            unsafe { std::mem::transmute::<*mut c_void, _>(address) }
+            unsafe { std::mem::transmute::<*mut c_void, $type>(address) }
         }};
     }
     Ok(Api {
-        create: symbol!("nvrtcCreateProgram"),
-        destroy: symbol!("nvrtcDestroyProgram"),
-        compile: symbol!("nvrtcCompileProgram"),
-        log_size: symbol!("nvrtcGetProgramLogSize"),
-        log: symbol!("nvrtcGetProgramLog"),
-        cubin_size: symbol!("nvrtcGetCUBINSize"),
-        cubin: symbol!("nvrtcGetCUBIN"),
-        ptx_size: symbol!("nvrtcGetPTXSize"),
-        ptx: symbol!("nvrtcGetPTX"),
-        archs_count: symbol!("nvrtcGetNumSupportedArchs"),
-        archs: symbol!("nvrtcGetSupportedArchs"),
+        create: symbol!("nvrtcCreateProgram", Create),
+        destroy: symbol!("nvrtcDestroyProgram", Destroy),
+        compile: symbol!("nvrtcCompileProgram", Build),
+        log_size: symbol!("nvrtcGetProgramLogSize", Size),
+        log: symbol!("nvrtcGetProgramLog", Get),
+        cubin_size: symbol!("nvrtcGetCUBINSize", Size),
+        cubin: symbol!("nvrtcGetCUBIN", Get),
+        ptx_size: symbol!("nvrtcGetPTXSize", Size),
+        ptx: symbol!("nvrtcGetPTX", Get),
+        archs_count: symbol!("nvrtcGetNumSupportedArchs", Ints),
+        archs: symbol!("nvrtcGetSupportedArchs", Ints),
     })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! # Memory of a kernel
 //! ```text
-//! mapped   tenants | routes | input rings | outboxes      kept by the rings, for loans may outlive the kernel
+//! mapped   tenants | routes | express entries | input rings | outboxes      kept by the rings, for loans may outlive the kernel
 //! device   states | peer rings | large payloads           given back when the last block has ended
 //! ```
 //! A kernel with a block that never came to its end keeps all of it for ever.
@@ -16,7 +16,7 @@ use super::pump::Shared;
 use super::seat::{Outbox, Seat};
 use crate::error::{Error, Result};
 use crate::layout::*;
-use crate::ring::{Memory, Ring};
+use crate::ring::{Express, Memory, Ring};
 use crate::runtime::block::{self, Block};
 use crate::runtime::kernel::{Driver, Kernel, Phase};
 use crate::runtime::remote::Remote;
@@ -28,6 +28,8 @@ const ROUTES: u32 = 256;
 /// Most records of an outbox, and most bytes of it beyond two.
 const OUTBOX_RECORDS: u32 = 256;
 const OUTBOX_BYTES: usize = 4 << 20;
+/// Bytes of the entries of one direction.
+const EXPRESS_BYTES: usize = EXPRESS_ENTRIES * EXPRESS_STRIDE;
 /// Slots of a peer ring that nobody sends to.
 const NO_PEERS: u32 = 2;
 
@@ -41,6 +43,7 @@ struct Plan {
     peer: u32,
     state: usize,
     routes: usize,
+    express: usize,
     inputs: usize,
     outboxes: usize,
     mapped: usize,
@@ -59,7 +62,8 @@ impl Plan {
         let peer = if once { NO_PEERS } else { options.input_capacity };
         let state = state_size.checked_next_multiple_of(64)?;
         let routes = grid * size_of::<SeatTenant>();
-        let inputs = routes + ROUTES as usize * size_of::<SeatRoute>();
+        let express = (routes + ROUTES as usize * size_of::<SeatRoute>()).next_multiple_of(256);
+        let inputs = express + 2 * grid * EXPRESS_BYTES;
         let of_all = |slots: u32| stride.checked_mul(slots as usize)?.checked_mul(grid);
         let outboxes = inputs.checked_add(of_all(options.input_capacity)?)?;
         let mapped = outboxes.checked_add(of_all(outbox)?)?;
@@ -75,6 +79,7 @@ impl Plan {
             peer,
             state,
             routes,
+            express,
             inputs,
             outboxes,
             mapped,
@@ -102,6 +107,8 @@ pub(super) struct Resident {
     /// Short launches so far.
     pub(super) launches: AtomicU64,
     is_gone: AtomicBool,
+    /// Changes with every route that ends; goes with each message.
+    version: Arc<AtomicU64>,
 }
 
 impl Resident {
@@ -123,16 +130,22 @@ impl Resident {
             .map(|block| {
                 let shift = plan.outbox.trailing_zeros();
                 let offset = plan.outboxes + block * (plan.stride << shift);
-                let outbox = Outbox { memory: Arc::clone(&mapped), offset, shift, stride: plan.stride };
+                let express = plan.express + (2 * block + 1) * EXPRESS_BYTES;
+                let memory = Arc::clone(&mapped);
+                let outbox = Outbox { memory, offset, express, shift, stride: plan.stride };
                 Arc::new(Seat::new(pool, first + block as u32, outbox, &in_flight))
             })
             .collect();
+        let version = Arc::new(AtomicU64::new(0));
         let blocks = seats.iter().enumerate().map(|(block, seat)| {
             let offset = plan.inputs + block * plan.stride * plan.input as usize;
             let (slots, payload) = (plan.input as usize, options.payload_max as usize);
-            // SAFETY: inside the piece, zeroed, and nobody else's.
+            // SAFETY: inside the piece, zeroed, and nobody else's; both here and below.
             let memory = unsafe {
-                Memory::over(mapped.host().add(offset), slots, payload, Box::new(Arc::clone(&mapped)))
+                let base = mapped.host().add(plan.express + 2 * block * EXPRESS_BYTES);
+                let express = Express { base, version: Arc::clone(&version) };
+                let keeps = Box::new(Arc::clone(&mapped));
+                Memory::over(mapped.host().add(offset), slots, payload, keeps, express)
             };
             Block::elsewhere(Ring::over(plan.input, memory), Arc::clone(seat) as Arc<dyn Remote>)
         });
@@ -153,6 +166,7 @@ impl Resident {
             in_flight,
             launches: AtomicU64::new(0),
             is_gone: AtomicBool::new(false),
+            version,
         });
         Ok((resident, blocks))
     }
@@ -175,6 +189,8 @@ impl Resident {
                 seat0: self.pool.record(self.first),
                 state_size: kernel.state_size as u64,
                 epoch: self.epoch,
+                express_in: mapped + (plan.express + 2 * block * EXPRESS_BYTES) as u64,
+                express_out: mapped + (plan.express + (2 * block + 1) * EXPRESS_BYTES) as u64,
                 input_shift: plan.input.trailing_zeros(),
                 outbox_shift: plan.outbox.trailing_zeros(),
                 peer_shift: plan.peer.trailing_zeros(),
@@ -263,7 +279,8 @@ impl Driver for Resident {
         }
         let Some(target) = target else {
             self.route_word(route, offset_of!(SeatRoute, handle)).store(0, Ordering::Release);
-            self.seats.iter().for_each(|seat| seat.forget_routes());
+            let version = self.version.fetch_add(1, Ordering::SeqCst) + 1;
+            self.seats.iter().for_each(|seat| seat.forget_routes(version));
             return Ok(());
         };
         let resident = self.shared.resident(target.handle);

@@ -13,7 +13,11 @@ use once_cell::race::OnceBox;
 
 use super::device::Piece;
 use super::pool::{DONE, FAULT, GONE, PAUSED, Pool, Verb};
-use crate::layout::{RkTimestamp, SLOT_HEADER_SIZE, SeatControl, SeatRecord, SeatStatus};
+use crate::layout::{
+    EXPRESS_ENTRIES, EXPRESS_MAX, EXPRESS_STRIDE, RkTimestamp, SLOT_HEADER_SIZE, SeatControl, SeatRecord,
+    SeatStatus,
+};
+use crate::ring::express_mark;
 use crate::runtime::remote::{Counts, Op, Record, Remote};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
 
@@ -33,6 +37,8 @@ pub(super) struct Seat {
     pub(super) index: u32,
     /// First slot of the outbox.
     outbox: NonNull<u8>,
+    /// First entry of small records.
+    express: NonNull<u8>,
     shift: u32,
     stride: usize,
     _memory: Arc<Piece>,
@@ -48,7 +54,7 @@ pub(super) struct Seat {
     pub(super) lost: AtomicBool,
     held: AtomicBool,
     seen: AtomicU64,
-    /// The handler call that is watched, and since when.
+    /// What has moved in the block, and since when it has not.
     watched: AtomicU64,
     watched_since: AtomicU64,
     pub(super) bytes_from: AtomicU64,
@@ -65,19 +71,23 @@ unsafe impl Sync for Seat {}
 pub(super) struct Outbox {
     pub(super) memory: Arc<Piece>,
     pub(super) offset: usize,
+    pub(super) express: usize,
     pub(super) shift: u32,
     pub(super) stride: usize,
 }
 
 impl Seat {
     pub(super) fn new(pool: &Arc<Pool>, index: u32, outbox: Outbox, in_flight: &Arc<AtomicBool>) -> Self {
-        let Outbox { memory, offset, shift, stride } = outbox;
+        let Outbox { memory, offset, express, shift, stride } = outbox;
         assert!(offset + (stride << shift) <= memory.size());
+        assert!(express + EXPRESS_ENTRIES * EXPRESS_STRIDE <= memory.size());
         Self {
             pool: Arc::clone(pool),
             index,
             // SAFETY: inside the piece, as asserted.
             outbox: unsafe { memory.host().add(offset) },
+            // SAFETY: as above.
+            express: unsafe { memory.host().add(express) },
             shift,
             stride,
             _memory: memory,
@@ -89,7 +99,7 @@ impl Seat {
             lost: AtomicBool::new(false),
             held: AtomicBool::new(false),
             seen: AtomicU64::new(0),
-            watched: AtomicU64::new(0),
+            watched: AtomicU64::new(u64::MAX),
             watched_since: AtomicU64::new(0),
             bytes_from: AtomicU64::new(0),
             frozen: OnceBox::new(),
@@ -106,6 +116,7 @@ impl Seat {
         zero(offset_of!(SeatControl, drain_to));
         zero(offset_of!(SeatControl, outbox_head));
         zero(offset_of!(SeatControl, hold));
+        zero(offset_of!(SeatControl, route_version));
         self.pool.control(self.index, offset_of!(SeatControl, tenant)).store(tenant, Ordering::Relaxed);
     }
 
@@ -126,9 +137,9 @@ impl Seat {
     }
 
     /// Routes of its kernel have ended.
-    pub(super) fn forget_routes(&self) {
-        let version = offset_of!(SeatControl, route_version);
-        self.pool.control(self.index, version).fetch_add(1, Ordering::Release);
+    pub(super) fn forget_routes(&self, version: u64) {
+        let word = self.pool.control(self.index, offset_of!(SeatControl, route_version));
+        word.fetch_max(version, Ordering::SeqCst);
     }
 
     fn verb(&self) -> u64 {
@@ -156,13 +167,21 @@ impl Seat {
         self.seen.swap(word, Ordering::Relaxed) != word
     }
 
-    /// Whether a handler has been running since before `limit_ns` ago; by the pump.
+    /// Whether nothing has moved in the block for `limit_ns`: not even a look at its words, which one that waits for
+    /// something takes all the time. By the pump.
     pub(super) fn is_hung(&self, now: u64, limit_ns: u64) -> bool {
-        let started = self.status(offset_of!(SeatStatus, started));
-        let finished =
-            self.status(offset_of!(SeatStatus, processed)) + self.status(offset_of!(SeatStatus, failed));
-        if started <= finished || self.watched.load(Ordering::Relaxed) != started {
-            self.watched.store(started, Ordering::Relaxed);
+        let fields = [
+            offset_of!(SeatStatus, heartbeat),
+            offset_of!(SeatStatus, taken),
+            offset_of!(SeatStatus, peer_taken),
+            offset_of!(SeatStatus, ack),
+        ];
+        // Each only grows, so their sum moves when one does.
+        let moved = fields.iter().map(|field| self.status(*field)).fold(0, u64::wrapping_add);
+        let moved = moved.wrapping_add(self.head.load(Ordering::Relaxed));
+        let is_away = self.pool.shape.once && !self.in_flight.load(Ordering::SeqCst);
+        if is_away || self.watched.load(Ordering::Relaxed) != moved {
+            self.watched.store(moved, Ordering::Relaxed);
             self.watched_since.store(now, Ordering::Relaxed);
             return false;
         }
@@ -176,6 +195,44 @@ impl Seat {
         unsafe { self.outbox.add(index * self.stride) }
     }
 
+    /// Eight bytes of an express entry, if both words are those of the position.
+    fn pair(&self, position: u64, pair: usize) -> Option<u64> {
+        let offset = (position as usize % EXPRESS_ENTRIES) * EXPRESS_STRIDE + pair * 16;
+        let half = |offset: usize| {
+            // SAFETY: inside the entries, 8-byte aligned, only ever used as atomics by this side.
+            let word = unsafe { AtomicU64::from_ptr(self.express.add(offset).cast().as_ptr()) };
+            let word = word.load(Ordering::Acquire);
+            (word & !0xffff_ffff == express_mark(position)).then_some(word & 0xffff_ffff)
+        };
+        Some(half(offset)? | half(offset + 8)? << 32)
+    }
+
+    /// The next record, if it is there as an express entry, whole.
+    fn express(&self, head: u64) -> Option<(SeatRecord, [u64; EXPRESS_MAX / 8])> {
+        let pair = |at| self.pair(head, at);
+        let (correlation, subject, deadline) = (pair(0)?, pair(1)?, pair(2)?);
+        let (op, size, physical, last) = (pair(3)?, pair(4)?, pair(5)?, pair(6)?);
+        let record = SeatRecord {
+            turn: 0,
+            correlation,
+            subject,
+            deadline,
+            op: op as u32,
+            block: (op >> 32) as u32,
+            payload_size: size as u32,
+            tag: (size >> 32) as u32,
+            physical,
+            logical: last as u32,
+            status: (last >> 32) as i32,
+        };
+        let mut payload = [0; EXPRESS_MAX / 8];
+        let words = (record.payload_size as usize).min(EXPRESS_MAX).div_ceil(8);
+        for (at, word) in payload.iter_mut().enumerate().take(words) {
+            *word = pair(8 + at)?;
+        }
+        Some((record, payload))
+    }
+
     /// The next record's head, if it is there.
     fn record(&self) -> Option<(u64, SeatRecord)> {
         let head = self.head.load(Ordering::Relaxed);
@@ -184,6 +241,20 @@ impl Seat {
         let turn = unsafe { AtomicU64::from_ptr(slot.cast().as_ptr()) }.load(Ordering::Acquire);
         // SAFETY: a published record is complete and stays until it is given back.
         (turn == (head >> self.shift) * 2 + 1).then(|| (head, unsafe { slot.cast::<SeatRecord>().read() }))
+    }
+
+    fn hand_over(&self, record: &SeatRecord, payload: &[u8], deliver: &mut dyn FnMut(&Record<'_>)) {
+        let Some(op) = self.op(record) else { return };
+        deliver(&Record {
+            op,
+            block: record.block,
+            correlation: record.correlation,
+            deadline_ns: record.deadline,
+            tag: record.tag,
+            status: record.status,
+            timestamp: RkTimestamp { physical_ns: record.physical, logical: record.logical, node: 0 },
+            payload,
+        });
     }
 
     fn op(&self, record: &SeatRecord) -> Option<Op> {
@@ -223,27 +294,28 @@ impl Remote for Seat {
     }
 
     fn has_record(&self) -> bool {
-        self.record().is_some()
+        self.pair(self.head.load(Ordering::Relaxed), 0).is_some() || self.record().is_some()
     }
 
     fn take_record(&self, deliver: &mut dyn FnMut(&Record<'_>)) -> bool {
-        let Some((head, record)) = self.record() else { return false };
-        let size = (record.payload_size as usize).min(self.stride - SLOT_HEADER_SIZE);
-        // SAFETY: the payload follows the head, is as published as that, and fits the slot.
-        let payload =
-            unsafe { std::slice::from_raw_parts(self.slot(head).add(SLOT_HEADER_SIZE).as_ptr(), size) };
-        if let Some(op) = self.op(&record) {
-            deliver(&Record {
-                op,
-                block: record.block,
-                correlation: record.correlation,
-                deadline_ns: record.deadline,
-                tag: record.tag,
-                status: record.status,
-                timestamp: RkTimestamp { physical_ns: record.physical, logical: record.logical, node: 0 },
-                payload,
-            });
-        }
+        let head = self.head.load(Ordering::Relaxed);
+        let size = if let Some((record, words)) = self.express(head) {
+            let size = (record.payload_size as usize).min(EXPRESS_MAX);
+            let mut bytes = [0; EXPRESS_MAX];
+            for (eight, word) in bytes.chunks_exact_mut(8).zip(words) {
+                eight.copy_from_slice(&word.to_le_bytes());
+            }
+            self.hand_over(&record, &bytes[..size], deliver);
+            size
+        } else if let Some((_, record)) = self.record() {
+            let size = (record.payload_size as usize).min(self.stride - SLOT_HEADER_SIZE);
+            let payload = self.slot(head).as_ptr().wrapping_add(SLOT_HEADER_SIZE);
+            // SAFETY: the payload follows the head, is as published as that, and fits the slot.
+            self.hand_over(&record, unsafe { std::slice::from_raw_parts(payload, size) }, deliver);
+            size
+        } else {
+            return false;
+        };
         self.bytes_from.fetch_add((SLOT_HEADER_SIZE + size) as u64, Ordering::Relaxed);
         self.head.store(head + 1, Ordering::Relaxed);
         let outbox_head = offset_of!(SeatControl, outbox_head);

@@ -65,6 +65,7 @@ struct Block {
   Barrier all, warp;
   alignas(128) char fixed[4096];
   std::vector<unsigned long long> dynamic;
+  unsigned bits[RKSIM_WARP]; /* what the lanes of warp 0 vote with */
 };
 
 struct Thread {
@@ -140,6 +141,16 @@ RKP_DEVICE rkd_u64 rkp_exchange_gpu(void *p, rkd_u64 v) {
   return __atomic_exchange_n((rkd_u64 *)p, v, __ATOMIC_ACQ_REL);
 }
 RKP_DEVICE rkd_16 rkp_get16(const void *p) { return *(const rkd_16 *)p; }
+/* Two words, each whole. */
+RKP_DEVICE rkd_16 rkp_get_words(const void *p) {
+  const rkd_u64 *words = (const rkd_u64 *)p;
+  return rkd_16{__atomic_load_n(words, __ATOMIC_RELAXED), __atomic_load_n(words + 1, __ATOMIC_RELAXED)};
+}
+RKP_DEVICE void rkp_put_words(void *p, rkd_u64 a, rkd_u64 b) {
+  /* What follows a fence on the device is a release here. */
+  __atomic_store_n((rkd_u64 *)p, a, rksim::weak("publish_sys") ? __ATOMIC_RELAXED : __ATOMIC_RELEASE);
+  __atomic_store_n((rkd_u64 *)p + 1, b, rksim::weak("publish_sys") ? __ATOMIC_RELAXED : __ATOMIC_RELEASE);
+}
 RKP_DEVICE void rkp_put16(void *p, rkd_16 v) { *(rkd_16 *)p = v; }
 RKP_DEVICE void rkp_put8(void *p, rkd_u64 v) { *(rkd_u64 *)p = v; }
 /* Not the host's clock: what the library makes of the difference is tested, too. */
@@ -162,6 +173,15 @@ RKP_DEVICE rkd_u32 rkp_threads() { return rksim::self->block->threads; }
 RKP_DEVICE rkd_u32 rkp_block() { return rksim::self->block->index; }
 RKP_DEVICE rkd_u32 rkp_width() { return rkp_threads() < RKSIM_WARP ? rkp_threads() : RKSIM_WARP; }
 RKP_DEVICE void rkp_sync_warp() { rksim::self->block->warp.wait(rksim::self->block->lost); }
+RKP_DEVICE rkd_u32 rkp_or(rkd_u32 bits) {
+  rksim::Block *block = rksim::self->block;
+  block->bits[rksim::self->index] = bits;
+  rkp_sync_warp();
+  rkd_u32 all = 0;
+  for (unsigned lane = 0; lane < rkp_width(); lane++) all |= block->bits[lane];
+  rkp_sync_warp();
+  return all;
+}
 RKP_DEVICE void rkp_sync_block() { rksim::self->block->all.wait(rksim::self->block->lost); }
 RKP_DEVICE void *rkp_dynamic_shared() { return rksim::self->block->dynamic.data(); }
 
