@@ -46,7 +46,9 @@
 #define RK_BACKEND_CPU 1
 
 /**
- * Backend: resident on a CUDA GPU.
+ * Backend: resident on a CUDA GPU. While a persistent kernel is, the driver makes some calls of other CUDA code in the
+ * process wait until it ends: freeing memory, loading code, the legacy default stream, synchronising the context. Nothing
+ * but its own return ends a handler that runs on a GPU. docs/cuda.md has the whole list.
  */
 #define RK_BACKEND_CUDA 2
 
@@ -1231,12 +1233,15 @@ struct rk_program_t rk_program_init(void);
  * Registers a program under its name; copies everything but user_data.
  *
  * The runtime owns user_data from here on, also when this fails: drop_user_data is called exactly once.
- * Errors: INVALID_ARGUMENT, STRUCT_SIZE, ALREADY_EXISTS, SHUTDOWN. Any thread.
+ * On a GPU the device code is compiled and loaded here, so that no launch waits for it: COMPILE with the compiler's words in
+ * rk_last_error, and INVALID_STATE while persistent kernels are resident, because the driver would wait for their end.
+ * Errors: INVALID_ARGUMENT, STRUCT_SIZE, ALREADY_EXISTS, SHUTDOWN, COMPILE, INVALID_STATE, DEVICE. Any thread.
  *
  * # Safety
  * Pointers are NULL or valid as the header says; the functions may be called from any thread.
  */
-rk_status_t rk_program_register(struct rk_runtime_t *runtime, const struct rk_program_t *program);
+rk_status_t rk_program_register(struct rk_runtime_t *runtime,
+                                const struct rk_program_t *program);
 
 /**
  * Takes a program's name away; kernels already launched keep running. Errors: NOT_FOUND. Any thread.
@@ -1261,7 +1266,8 @@ struct rk_kernel_status_t rk_kernel_status_init(void);
  *
  * `kernel_id` (1 to 127 bytes of `[A-Za-z0-9_.:/-]`) is unique among live kernels of the runtime; of several
  * launches of one id at once exactly one succeeds. Without `options->program` the id also names the program.
- * Errors: INVALID_ARGUMENT, STRUCT_SIZE, NOT_FOUND (program), ALREADY_EXISTS, LIMIT, SHUTDOWN, UNSUPPORTED,
+ * Errors: INVALID_ARGUMENT, STRUCT_SIZE, NOT_FOUND (program), ALREADY_EXISTS, LIMIT, SHUTDOWN, UNSUPPORTED, on a
+ * GPU NOT_RESIDENT (the grid does not fit; who holds the device is in rk_last_error) and DEVICE,
  * OUT_OF_MEMORY. Any thread, also from a handler.
  *
  * # Safety

@@ -30,7 +30,8 @@
  * Invariants
  *   D1 Each word of mapped memory has one writer, for ever.
  *   D2 The device reads an input slot after it has seen the slot's turn published (acquire), and says so in
- *      status.taken (release, or relaxed after a fence) when it is done with it; only then does the host write it again.
+ *      status.taken (relaxed after a fence; without one if it has not read the slot, see Express) when it is done with it; only
+ *      then does the host write it again.
  *   D3 A record of the outbox is complete before its turn is stored; the host reads it after the turn (acquire)
  *      and says so in control.outbox_head (release); only then does the device write it again (acquire).
  *   D4 status.ack is stored (release) after everything that the command made the block do. So PAUSED means that
@@ -46,7 +47,7 @@
  *
  *   | label | operation                                  | ordering          | pairs with                        |
  *   | H1    | device reads an input slot's turn again    | acquire.sys       | the host's release (ring W3)      |
- *   | H2    | device stores status.taken                 | release.sys       | the host's acquire                |
+ *   | H2    | device stores status.taken                 | after a fence.sys | the host's acquire                |
  *   | H3    | device stores a record's turn              | release.sys       | the host's acquire                |
  *   | H4    | device reads command or outbox_head again  | acquire.sys       | the host's release                |
  *   | P1    | peer sender reads a slot's turn            | acquire.gpu       | P4                                |
@@ -65,7 +66,8 @@
  *       device says it has taken). A reader that finds other positions in an entry finds nothing; for the input there is the slot.
  *   D10 Positions have 31 bits in a word. All words of every entry are written at least once in 2^27 positions, so none
  *       is ever mistaken for one of 2^31 positions later.
- * What was read of the input is only said (taken) after a fence, later: nobody waits for it but a full ring.
+ * A message that came as an entry was never read from its slot: that it is taken can be said without a fence, unless a record
+ * (a failure) refers to the slot.
  *
  * A slot's turn and the version of the routes are read by the poll in no order; the version that counts is read again with the
  * message itself, after its turn was seen.
@@ -111,13 +113,13 @@ enum {
 
 struct alignas(128) rkd_control {
   rkd_u64 command, drain_to, outbox_head, clock_offset, unix_offset, route_version, hold, tenant;
-  rkd_u64 reserved[8];
+  rkd_u64 sends_done, reserved[7];
 };
 static_assert(sizeof(rkd_control) == 128, "rkd_control");
 
 struct alignas(128) rkd_status {
   rkd_u64 version, ack, taken, peer_taken, started, processed, failed, sent;
-  rkd_u64 heartbeat, timer, reserved[6];
+  rkd_u64 heartbeat, timer, peer_seen, reserved[5];
 };
 static_assert(sizeof(rkd_status) == 128, "rkd_status");
 
@@ -131,7 +133,7 @@ static_assert(sizeof(rkd_tenant) == 192, "rkd_tenant");
 
 struct alignas(32) rkd_route {
   rkd_u64 handle, seats;
-  rkd_u32 blocks, epoch, payload_max, reserved;
+  rkd_u32 blocks, epoch, payload_max, capacity;
 };
 static_assert(sizeof(rkd_route) == 32, "rkd_route");
 
@@ -158,8 +160,8 @@ struct alignas(128) rkd_seat { /* device memory */
   rkd_u64 peer_tail, reserved0[15];
   rkd_u64 peer, clock, barrier, epoch;
   rkd_u64 input_head, outbox_tail, peer_head, started, processed, failed, sent, taken, peer_taken;
-  rkd_u32 peer_shift, stride, payload_max, reserved1;
-  rkd_u64 reserved2;
+  rkd_u32 peer_shift, stride, payload_max, fault;
+  rkd_u64 host_sends;
 };
 static_assert(sizeof(rkd_seat) == 256, "rkd_seat");
 
@@ -184,6 +186,7 @@ RKD_AT(rkd_control, unix_offset, 32);
 RKD_AT(rkd_control, route_version, 40);
 RKD_AT(rkd_control, hold, 48);
 RKD_AT(rkd_control, tenant, 56);
+RKD_AT(rkd_control, sends_done, 64);
 RKD_AT(rkd_status, version, 0);
 RKD_AT(rkd_status, ack, 8);
 RKD_AT(rkd_status, taken, 16);
@@ -194,6 +197,7 @@ RKD_AT(rkd_status, failed, 48);
 RKD_AT(rkd_status, sent, 56);
 RKD_AT(rkd_status, heartbeat, 64);
 RKD_AT(rkd_status, timer, 72);
+RKD_AT(rkd_status, peer_seen, 80);
 RKD_AT(rkd_tenant, kernel, 0);
 RKD_AT(rkd_tenant, input, 8);
 RKD_AT(rkd_tenant, outbox, 16);
@@ -222,6 +226,7 @@ RKD_AT(rkd_route, seats, 8);
 RKD_AT(rkd_route, blocks, 16);
 RKD_AT(rkd_route, epoch, 20);
 RKD_AT(rkd_route, payload_max, 24);
+RKD_AT(rkd_route, capacity, 28);
 RKD_AT(rkd_record, turn, 0);
 RKD_AT(rkd_record, correlation, 8);
 RKD_AT(rkd_record, subject, 16);
@@ -401,11 +406,10 @@ struct alignas(64) rk_context_t {
   rkd_control *control;
   rkd_status *status;
   rkd_seat *seat;
-  rkd_u64 command, left, input_head, peer_head, peer_end, outbox_tail, outbox_head, taken, peer_taken, shown_taken;
-  rkd_u64 shown_peer, started, processed, failed, sent, route_version, polls, sleep_ns, token, source, clock_offset;
-  rkd_u64 unix_offset, next_block, copy_from;
+  rkd_u64 command, left, input_head, peer_head, peer_end, outbox_tail, outbox_head, taken, peer_taken, started, processed, failed, sent, route_version, polls, sleep_ns, token, source, clock_offset;
+  rkd_u64 unix_offset, next_block, copy_from, host_sends, sends_done, shown, counted;
   rkd_u32 busy_sleep_ns, idle_sleep_ns, once, once_left;
-  rkd_u32 express_found, quiet, expired;
+  rkd_u32 express_found, quiet, expired, slot_was_read;
   rkd_u32 action, refused, occupied, closed, fault, from_peer, replied, fenced, prefer_peer, copy_size, barrier_passed;
   rk_status_t result;
 };
@@ -413,20 +417,25 @@ struct alignas(64) rk_context_t {
 enum { RKD_DO_EXIT = 1, RKD_DO_ENTER = 2, RKD_DO_MESSAGE = 3 };
 /* Messages of one short launch. */
 #define RKD_ONCE_MAX 64u
+#define RKD_SHOW 2u  /* looks without a message before counters are said */
 #define RKD_HOT 256u /* looks without a message after which entries are no longer looked at: that costs bandwidth */
-#define RKD_SHOW 3u  /* looks without a message before it is said how far the input was taken: that costs a fence */
 
 RKP_DEVICE void rkd_acknowledge(rk_context_t *c, rkd_u32 phase) {
   rkp_publish_sys(&c->status->ack, (c->command & 0xffffffff00000000ull) | phase);
 }
 
-/* Says how far the input was taken. After a fence of this thread that followed the last read of it. */
+/* Says how far the input was taken. After a fence of this thread that followed the last read of a slot. */
 RKP_DEVICE void rkd_show_taken(rk_context_t *c) {
+  rkp_put_words(&c->status->taken, c->taken, c->peer_taken); /* H2 */
+  c->shown = c->taken + c->peer_taken;
+}
+
+/* And what was counted. Nobody waits for that, and each store is one more on the bus: when there is time. */
+RKP_DEVICE void rkd_show(rk_context_t *c) {
   rkp_put_words(&c->status->started, c->started, c->processed);
   rkp_put_words(&c->status->failed, c->failed, c->sent);
-  rkp_put_words(&c->status->taken, c->taken, c->peer_taken); /* H2 */
-  c->shown_taken = c->taken;
-  c->shown_peer = c->peer_taken;
+  rkd_show_taken(c);
+  c->counted = c->started;
 }
 
 /* Copies into mapped or device memory, by one thread; `to` is 16-byte aligned. */
@@ -661,6 +670,12 @@ RKP_COLD rk_status_t rkd_send(rk_context_t *ctx, rkd_u32 number, const rk_messag
   if (message->block >= route->blocks && message->block != RK_ANY_BLOCK) return RK_ERR_INVALID_ARGUMENT;
   if (!route->seats) {
     if (message->payload_size > ctx->tenant.payload_max) return RK_ERR_TOO_LARGE;
+    /* As many as the target's queue has places may be on their way. */
+    if (ctx->host_sends - ctx->sends_done >= route->capacity) {
+      ctx->sends_done = rkp_load_relaxed_sys(&ctx->control->sends_done);
+      if (ctx->host_sends - ctx->sends_done >= route->capacity) return RK_ERR_FULL;
+    }
+    ctx->host_sends++;
     return rkd_put_out(ctx, message, RKD_SEND, route->handle, message->correlation);
   }
   int sent = RKD_FULL;
@@ -772,7 +787,11 @@ RKP_DEVICE void rkd_idle(rk_context_t *c, rkd_u32 lane, rkd_u32 most_ns) {
   if (lane == 0) {
     c->polls++;
     if (c->quiet < RKD_HOT) c->quiet++;
-    if ((c->polls & 255u) == 0) {
+    if ((c->polls & 63u) == 0 && c->occupied && !c->closed && !c->once) {
+      /* What peers have sent and nobody has taken, for who counts. */
+      rkp_store_relaxed_sys(&c->status->peer_seen, rkp_load_acquire_gpu(&c->seat->peer_tail) & RKD_POSITION);
+    }
+    if ((c->polls & 63u) == 0) {
       rkp_store_relaxed_sys(&c->status->timer, rkp_now_ns());
       rkp_store_relaxed_sys(&c->status->heartbeat, c->polls);
     }
@@ -820,13 +839,15 @@ RKP_COLD void rkd_save(rk_context_t *c) {
   s->processed = c->processed;
   s->failed = c->failed;
   s->sent = c->sent;
+  s->host_sends = c->host_sends;
+  s->fault = c->fault; /* the host may launch once more before it knows */
   s->taken = c->taken;
   s->peer_taken = c->peer_taken;
 }
 
 /* The end of a tenancy, by lane 0. */
 RKP_COLD void rkd_done(rk_context_t *c) {
-  rkd_show_taken(c);
+  rkd_show(c);
   c->seat->epoch = 0;
   rkd_acknowledge(c, RKD_IS_DONE);
   c->occupied = 0;
@@ -873,6 +894,8 @@ RKP_DEVICE bool rkd_take(rk_context_t *c, const char *slot, bool from_peer, rkd_
     if (lane == 0) {
       c->input_head++;
       c->taken++;
+      rkp_publish_sys(&c->status->taken, c->taken);
+      rkd_show_taken(c);
     }
     rkp_sync_warp();
     return false;
@@ -924,7 +947,11 @@ RKP_DEVICE bool rkd_take(rk_context_t *c, const char *slot, bool from_peer, rkd_
         c->input_head++;
         c->taken++;
       }
+      rkp_publish_sys(&c->status->taken, c->taken);
+      rkd_show_taken(c);
     } else {
+      /* Before a handler that may take long: a sender may wait for the slot of the message before. */
+      if (c->shown != c->taken + c->peer_taken) rkd_show_taken(c);
       c->started++;
     }
   }
@@ -973,7 +1000,7 @@ RKP_DEVICE void rkd_next(rk_context_t *c, rkd_u32 lane) {
         c->command = command;
         if (verb == RKD_RUN || verb == RKD_PAUSE) {
           rkp_publish_sys(&c->status->taken, c->taken); /* and what was read of the input is done with */
-          rkd_show_taken(c);
+          rkd_show(c);
           rkd_acknowledge(c, c->fault ? RKD_IS_FAULT : verb == RKD_RUN ? RKD_IS_RUNNING : RKD_IS_PAUSED);
         }
         c->sleep_ns = 0;
@@ -1021,6 +1048,7 @@ RKP_DEVICE void rkd_next(rk_context_t *c, rkd_u32 lane) {
       }
       const char *slot = peer_first ? rkd_peer_slot(c) : (const char *)c->tenant.input + (c->input_head & ((1ull << c->tenant.input_shift) - 1)) * c->tenant.stride;
       rkp_sync_warp();
+      if (lane == 0) c->slot_was_read = !(express && !peer_first);
       if (express && !peer_first) {
         rkd_read_express(c, lane);
       } else {
@@ -1032,14 +1060,11 @@ RKP_DEVICE void rkd_next(rk_context_t *c, rkd_u32 lane) {
       }
       continue;
     }
-    if (lane == 0 && c->quiet >= RKD_SHOW && (c->taken != c->shown_taken || c->peer_taken != c->shown_peer)) {
-      rkp_publish_sys(&c->status->taken, c->taken);
-      rkd_show_taken(c);
-    }
+    if (lane == 0 && c->quiet >= RKD_SHOW && (c->started != c->counted || c->shown != c->taken + c->peer_taken)) rkd_show(c);
     if (c->once) {
       if (lane == 0) {
         rkp_publish_sys(&c->status->taken, c->taken);
-        rkd_show_taken(c);
+        rkd_show(c);
         rkd_save(c);
         rkd_acknowledge(c, RKD_IS_RESTED);
         c->action = RKD_DO_EXIT;
@@ -1076,6 +1101,8 @@ RKP_DEVICE void rkd_enter(rk_context_t *c, rkd_u32 thread) {
   c->message.lease = 0;
   c->prefer_peer = 0;
   c->outbox_head = 0;
+  c->host_sends = 0;
+  c->sends_done = 0;
   if (again) {
     c->input_head = s->input_head;
     c->outbox_tail = s->outbox_tail;
@@ -1085,14 +1112,16 @@ RKP_DEVICE void rkd_enter(rk_context_t *c, rkd_u32 thread) {
     c->processed = s->processed;
     c->failed = s->failed;
     c->sent = s->sent;
+    c->host_sends = s->host_sends;
+    c->fault = s->fault;
     c->taken = s->taken;
     c->peer_taken = s->peer_taken;
-    c->shown_taken = c->taken;
-    c->shown_peer = c->peer_taken;
+    c->shown = c->taken + c->peer_taken;
+    c->counted = c->started;
     return;
   }
   c->input_head = c->outbox_tail = c->peer_head = c->started = c->processed = c->failed = c->sent = 0;
-  c->taken = c->peer_taken = c->shown_taken = c->shown_peer = 0;
+  c->taken = c->peer_taken = 0;
   s->peer = c->tenant.peer;
   s->peer_shift = c->tenant.peer_shift;
   s->stride = c->tenant.stride;
@@ -1102,8 +1131,8 @@ RKP_DEVICE void rkd_enter(rk_context_t *c, rkd_u32 thread) {
     s->barrier = 0;
     if (!s->clock) s->clock = 1;
   }
-  rkp_store_relaxed_sys(&c->status->started, 0);
-  rkd_show_taken(c);
+  rkp_store_relaxed_sys(&c->status->peer_seen, 0);
+  rkd_show(c);
   /* Short launches are not reached by peers: they send through the host. */
   if (!c->once) rkp_store_release_gpu(&s->peer_tail, c->tenant.epoch << 48); /* P5 */
   if (((rkd_u32)c->command & 0xff) <= RKD_RUN) rkd_acknowledge(c, ((rkd_u32)c->command & 0xff) == RKD_RUN ? RKD_IS_RUNNING : RKD_IS_PAUSED);
@@ -1129,12 +1158,11 @@ RKP_DEVICE void rkd_finish(rk_context_t *c) {
     c->input_head++;
     c->taken++;
   }
-  if (c->fenced) {
-    rkd_show_taken(c);
-  } else if (c->taken - c->shown_taken >= 16 || c->taken - c->shown_taken >= 1ull << (c->tenant.input_shift - 1)) {
-    rkp_publish_sys(&c->status->taken, c->taken);
+  if ((c->slot_was_read && !c->from_peer) || status != RK_OK) {
+    if (!c->fenced) rkp_publish_sys(&c->status->taken, c->taken);
     rkd_show_taken(c);
   }
+  if (c->started - c->counted >= 16) rkd_show(c);
 }
 
 template <class Handler>

@@ -142,7 +142,9 @@ pub const RK_ANY_BLOCK: u32 = u32::MAX;
 pub const RK_BACKEND_AUTO: u32 = 0;
 /// Backend: CPU threads.
 pub const RK_BACKEND_CPU: u32 = 1;
-/// Backend: resident on a CUDA GPU.
+/// Backend: resident on a CUDA GPU. While a persistent kernel is, the driver makes some calls of other CUDA code in the
+/// process wait until it ends: freeing memory, loading code, the legacy default stream, synchronising the context. Nothing
+/// but its own return ends a handler that runs on a GPU. docs/cuda.md has the whole list.
 pub const RK_BACKEND_CUDA: u32 = 2;
 
 /// Program: no device code.
@@ -692,7 +694,9 @@ pub(crate) struct SeatControl {
     pub(crate) hold: u64,
     /// Device address of the tenant's [`SeatTenant`].
     pub(crate) tenant: u64,
-    pub(crate) reserved: [u64; 8],
+    /// Messages to kernels, through the host, that have found room.
+    pub(crate) sends_done: u64,
+    pub(crate) reserved: [u64; 7],
 }
 
 /// What a seat says; written by the device only. C++: `rkd_status`.
@@ -718,7 +722,9 @@ pub(crate) struct SeatStatus {
     pub(crate) heartbeat: u64,
     /// The device's timer at that time, nanoseconds.
     pub(crate) timer: u64,
-    pub(crate) reserved: [u64; 6],
+    /// Messages that peers have sent, as of late.
+    pub(crate) peer_seen: u64,
+    pub(crate) reserved: [u64; 5],
 }
 
 /// A block of a kernel, for the seat it moves into; written before, read only. C++: `rkd_tenant`.
@@ -761,7 +767,8 @@ pub(crate) struct SeatRoute {
     pub(crate) blocks: u32,
     pub(crate) epoch: u32,
     pub(crate) payload_max: u32,
-    pub(crate) reserved: u32,
+    /// Places in the target's queue.
+    pub(crate) capacity: u32,
 }
 
 /// The head of a record in an outbox. C++: `rkd_record`.

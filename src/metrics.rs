@@ -26,11 +26,6 @@ impl Counter {
         }
     }
 
-    /// Raises to at least `value`; any thread.
-    pub(crate) fn raise_shared(&self, value: u64) {
-        self.0.fetch_max(value, Ordering::Relaxed);
-    }
-
     /// The value; any thread.
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

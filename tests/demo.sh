@@ -10,7 +10,7 @@ PKG_CONFIG_PATH=$prefix/lib/pkgconfig
 LD_LIBRARY_PATH=$prefix/lib
 export PKG_CONFIG_PATH LD_LIBRARY_PATH
 
-for example in hello wordcount latency; do
+for example in hello wordcount latency cuda_echo; do
   # shellcheck disable=SC2046  # flags are words
   cc -std=c99 -O2 "$here/examples-c/$example.c" $(pkg-config --cflags --libs ringkernel) -lpthread -o "$out/$example"
 done
@@ -21,3 +21,10 @@ echo '--- wordcount examples-c/text.txt'
 "$out/wordcount" "$here/examples-c/text.txt"
 echo '--- latency 20000'
 "$out/latency" 20000
+# shellcheck disable=SC2046
+cc -std=c99 -O2 "$here/examples-c/one_source/main.c" "$here/examples-c/one_source/handler.c" \
+  $(pkg-config --cflags --libs ringkernel) -lm -o "$out/one_source"
+echo '--- cuda_echo (on the GPU, if there is one)'
+"$out/cuda_echo"
+echo '--- one_source (the same)'
+"$out/one_source" "$here/examples-c/one_source/handler.c"

@@ -42,7 +42,7 @@ says() {
   run "$example" && printf '%s\n' "$@" | diff - "$out/$example.out"
 }
 
-for example in hello lifecycle zero_copy batch ring wordcount latency; do
+for example in hello lifecycle zero_copy batch ring wordcount latency cuda_echo; do
   step "$example builds without warnings" build $example
   step "$example has fewer than 100 lines" short $example
 done
@@ -95,6 +95,21 @@ latencies() {
     END { exit bad || lines != 3 || counted != 9000 }' "$out/latency.out"
 }
 step "latency" latencies
+
+# Both backends print the same but for their names; here it is the one that there is.
+one_source() {
+  for compiler in clang gcc; do
+    # shellcheck disable=SC2046  # flags are words
+    $compiler -std=c99 -O2 -Wall -Wextra -Wpedantic -Wundef -Wstrict-prototypes -Werror \
+      "$here/examples-c/one_source/main.c" "$here/examples-c/one_source/handler.c" \
+      $(pkg-config --cflags --libs ringkernel) -lm -o "$out/one_source" || return 1
+  done
+  timeout 100 "$out/one_source" "$here/examples-c/one_source/handler.c" > "$out/one_source.out"
+  grep -q '^819200 samples on the [CG]PU: mean 0.500253, variance 0.083355$' "$out/one_source.out"
+}
+step "one_source" one_source
+echoes() { run cuda_echo && grep -q '^1000 echoes from the [CG]PU' "$out/cuda_echo.out"; }
+step "cuda_echo" echoes
 
 with_cmake() { cmake -S "$here/examples-c" -B "$out/cmake" -DCMAKE_PREFIX_PATH="$prefix" && cmake --build "$out/cmake"; }
 step "all with CMake" with_cmake

@@ -27,7 +27,8 @@ pub extern "C" fn rk_kernel_status_init() -> RkKernelStatus {
 ///
 /// `kernel_id` (1 to 127 bytes of `[A-Za-z0-9_.:/-]`) is unique among live kernels of the runtime; of several
 /// launches of one id at once exactly one succeeds. Without `options->program` the id also names the program.
-/// Errors: INVALID_ARGUMENT, STRUCT_SIZE, NOT_FOUND (program), ALREADY_EXISTS, LIMIT, SHUTDOWN, UNSUPPORTED,
+/// Errors: INVALID_ARGUMENT, STRUCT_SIZE, NOT_FOUND (program), ALREADY_EXISTS, LIMIT, SHUTDOWN, UNSUPPORTED, on a
+/// GPU NOT_RESIDENT (the grid does not fit; who holds the device is in rk_last_error) and DEVICE,
 /// OUT_OF_MEMORY. Any thread, also from a handler.
 ///
 /// # Safety

@@ -16,7 +16,9 @@ pub extern "C" fn rk_program_init() -> RkProgram {
 /// Registers a program under its name; copies everything but user_data.
 ///
 /// The runtime owns user_data from here on, also when this fails: drop_user_data is called exactly once.
-/// Errors: INVALID_ARGUMENT, STRUCT_SIZE, ALREADY_EXISTS, SHUTDOWN. Any thread.
+/// On a GPU the device code is compiled and loaded here, so that no launch waits for it: COMPILE with the compiler's words in
+/// rk_last_error, and INVALID_STATE while persistent kernels are resident, because the driver would wait for their end.
+/// Errors: INVALID_ARGUMENT, STRUCT_SIZE, ALREADY_EXISTS, SHUTDOWN, COMPILE, INVALID_STATE, DEVICE. Any thread.
 ///
 /// # Safety
 /// Pointers are NULL or valid as the header says; the functions may be called from any thread.

@@ -130,6 +130,11 @@ impl Block {
         self.remote.as_ref().is_some_and(|remote| remote.has_ended())
     }
 
+    /// Whether a record waits of a block that runs elsewhere.
+    pub(crate) fn has_record(&self) -> bool {
+        self.remote.as_ref().is_some_and(|remote| remote.has_record())
+    }
+
     /// The other end and the ring between, of a block that runs elsewhere.
     fn elsewhere_parts(&self) -> Option<(&Arc<dyn Remote>, &Ring)> {
         Some((self.remote.as_ref()?, self.input.get()?))
@@ -138,7 +143,8 @@ impl Block {
     /// Whether one of its handlers may be running.
     pub(crate) fn runs_a_handler(&self) -> bool {
         match &self.remote {
-            Some(remote) => !remote.is_quiet(),
+            // Quiet, and what it did before is counted.
+            Some(remote) => !remote.is_quiet() || !remote::is_counted(self, &**remote),
             None => self.gate.is_running(),
         }
     }

@@ -33,6 +33,11 @@ impl UserData {
     pub fn new(pointer: *mut c_void, drop: RkDropFn) -> Self {
         Self { pointer: UserPointer(pointer), drop }
     }
+
+    /// Whether somebody wants it back.
+    pub(crate) fn has_drop(&self) -> bool {
+        self.drop.is_some()
+    }
 }
 
 impl Drop for UserData {

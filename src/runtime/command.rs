@@ -188,13 +188,15 @@ impl Kernel {
     pub(crate) fn block_ended(&self) {
         if self.live_blocks.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.driver.ended(self);
-            self.finish_end();
+            if !self.driver.finish_elsewhere(self) {
+                self.finish_end();
+            }
         }
     }
 
     /// The last step of an end. For a failed kernel it happens twice: when its blocks have ended, and when it
     /// is terminated.
-    fn finish_end(&self) {
+    pub(crate) fn finish_end(&self) {
         let program = lock(&self.program).take();
         drop(program);
         let failed = {

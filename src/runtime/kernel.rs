@@ -70,6 +70,12 @@ pub(crate) trait Driver: Send + Sync {
     /// All blocks have ended; nobody knows yet.
     fn ended(&self, _kernel: &Kernel) {}
 
+    /// Takes the last step of an end on a thread where the application's code may wait for anything; false: it can be taken
+    /// here.
+    fn finish_elsewhere(&self, _kernel: &Kernel) -> bool {
+        false
+    }
+
     /// Adds what only the backend knows.
     fn measure(&self, _kernel: &Kernel, _metrics: &mut RkKernelMetrics) {}
 }

@@ -13,7 +13,7 @@
 //! A drain ends on the device, at the position where the closed ring ends. A discard stops the device first; what is left in
 //! the ring becomes dead letters here, as it does for a block of this process.
 
-use super::block::{After, Turn, end_letter};
+use super::block::{After, Block, Turn, end_letter};
 use super::context;
 use super::dead::Letter;
 use super::kernel::{Kernel, Phase};
@@ -92,6 +92,8 @@ pub(crate) trait Remote: Send + Sync + std::fmt::Debug {
     fn take_record(&self, deliver: &mut dyn FnMut(&Record<'_>)) -> bool;
     /// Tells it to take no input, or to go on.
     fn hold(&self, hold: bool);
+    /// How many messages to kernels still wait here for room.
+    fn settle(&self, kept: u64);
     /// Whether no handler runs and none will until the kernel is activated.
     fn is_quiet(&self) -> bool;
     /// Its counters.
@@ -102,6 +104,7 @@ pub(crate) trait Remote: Send + Sync + std::fmt::Debug {
 pub(crate) fn has_news(kernel: &Kernel, index: u32, remote: &dyn Remote, ring: &Ring) -> bool {
     remote.has_record()
         || remote.taken() > ring.head()
+        || !is_counted(kernel.block(index), remote)
         || (Kernel::phase(kernel.control()) == Phase::Drain && lease::is_loan_at_head(kernel, index, ring))
 }
 
@@ -112,6 +115,8 @@ pub(super) fn turn(turn: &Turn<'_>, remote: &dyn Remote, ring: &Ring) -> Option<
     let control = kernel.control();
     turn.put_out_kept(control);
     let ended = remote.has_ended();
+    // Before the records: a message is counted when what it has caused is there.
+    let counts = remote.counts();
     let taken = if ended { remote.taken().min(ring.tail()) } else { remote.taken() };
     while remote.take_record(&mut |record| deliver(turn, ring, record)) {}
     let mut released = false;
@@ -121,13 +126,15 @@ pub(super) fn turn(turn: &Turn<'_>, remote: &dyn Remote, ring: &Ring) -> Option<
         released = true;
     }
     let ended = ended && ring.head() >= taken;
-    count(turn, remote);
+    count(turn, counts);
     if released {
         kernel.input_was_released();
     }
     let control = kernel.control();
     let full = !turn.put_out_kept(control);
     remote.hold(full);
+    let to_kernels = turn.body.kept.borrow().iter().filter(|kept| kept.target != 0).count();
+    remote.settle(to_kernels as u64);
     let phase = Kernel::phase(control);
     if phase == Phase::Drain && !ended {
         lease::revoke_at_head(kernel, index, ring);
@@ -135,26 +142,21 @@ pub(super) fn turn(turn: &Turn<'_>, remote: &dyn Remote, ring: &Ring) -> Option<
     (!ended || full || !Kernel::ends(phase)).then_some(After::Idle)
 }
 
-/// Reads the counters of a block into this side's.
-pub(crate) fn refresh(kernel: &Kernel) {
-    for block in &kernel.blocks {
-        if let Some(remote) = &block.remote {
-            let counts = remote.counts();
-            block.counters.processed.raise_shared(counts.processed);
-            block.counters.failed.raise_shared(counts.failed);
-            block.counters.from_peers.raise_shared(counts.from_peers);
-            block.counters.to_peers.raise_shared(counts.sent);
-        }
-    }
+/// Whether this side knows all that a block has counted.
+pub(crate) fn is_counted(block: &Block, remote: &dyn Remote) -> bool {
+    let (counts, counters) = (remote.counts(), &block.counters);
+    counts.processed <= counters.processed.get()
+        && counts.failed <= counters.failed.get()
+        && counts.from_peers <= counters.from_peers.get()
+        && counts.sent <= counters.to_peers.get()
 }
 
-fn count(turn: &Turn<'_>, remote: &dyn Remote) {
-    let counts = remote.counts();
+fn count(turn: &Turn<'_>, counts: Counts) {
     let counters = &turn.block.counters;
-    counters.processed.raise_shared(counts.processed);
-    counters.failed.raise_shared(counts.failed);
-    counters.from_peers.raise_shared(counts.from_peers);
-    counters.to_peers.raise_shared(counts.sent);
+    counters.processed.raise(counts.processed);
+    counters.failed.raise(counts.failed);
+    counters.from_peers.raise(counts.from_peers);
+    counters.to_peers.raise(counts.sent);
 }
 
 /// Gives the slot at head back to senders; a call that was not answered is remembered.

@@ -168,9 +168,10 @@ static void compare(model_t *model) {
   CHECK(metrics.input_queue_depth_max >= model->deepest && metrics.input_queue_depth_max <= 64);
   CHECK(model->open != 0 || metrics.oldest_lease_ns == 0);
   CHECK(metrics.messages_from_kernels == 0 && metrics.messages_to_kernels == 0 && metrics.replies_late == 0);
-  CHECK(metrics.state == RK_STATE_ACTIVE && metrics.backend == RK_BACKEND_CPU && metrics.gpu_launched == 0);
-  CHECK(metrics.restarts == 0 && metrics.gpu_memory_used_bytes == 0 && metrics.host_memory_used_bytes > 0);
-  CHECK(metrics.bytes_to_device == 0 && metrics.bytes_from_device == 0);
+  CHECK(metrics.state == RK_STATE_ACTIVE && metrics.backend == backend_of(runtime) &&
+        metrics.gpu_launched == (backend_of(runtime) == RK_BACKEND_CUDA && mode == RK_MODE_PERSISTENT));
+  CHECK(metrics.restarts == 0 && (metrics.gpu_memory_used_bytes == 0) == (metrics.backend == RK_BACKEND_CPU) && metrics.host_memory_used_bytes > 0);
+  CHECK((metrics.backend == RK_BACKEND_CUDA) >= (metrics.bytes_to_device + metrics.bytes_from_device != 0));
   CHECK(metrics.last_error == (model->failed != 0 ? 5 : 0));
 }
 

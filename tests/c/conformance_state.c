@@ -319,7 +319,8 @@ static void what_is_zero_in_the_options_is_the_default_the_header_names(void) {
   OK(rk_launch(runtime, "echo", NULL, &kernel)); /* the id names the program */
   CHECK(works(kernel));
   OK(rk_kernel_status(kernel, &status));
-  CHECK(status.mode == RK_MODE_EVENT_DRIVEN && status.grid_size == 1 && status.state == RK_STATE_ACTIVE);
+  CHECK(status.mode == (status.backend == RK_BACKEND_CUDA ? RK_MODE_PERSISTENT : RK_MODE_EVENT_DRIVEN) &&
+        status.grid_size == 1 && status.state == RK_STATE_ACTIVE);
   options.mode = mode;
   options.flags = RK_LAUNCH_SUSPENDED;
   OK(rk_launch(runtime, "count", &options, &kernel));

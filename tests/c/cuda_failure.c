@@ -98,7 +98,7 @@ static void lesson_33_a_hung_handler_fails_its_kernel_and_no_other(void) {
   rk_message_t reply, message = check_message("x", 1);
   rk_kernel_status_t status = RK_KERNEL_STATUS_INIT;
   uint64_t start;
-  setenv("RK_CUDA_HANDLER_LIMIT_MS", "300", 1);
+  setenv("RK_CUDA_HANDLER_LIMIT_MS", "1000", 1);
   OK(create(RK_BACKEND_CUDA));
   OK(add("forever"));
   OK(add("echo"));
@@ -107,7 +107,7 @@ static void lesson_33_a_hung_handler_fails_its_kernel_and_no_other(void) {
   CHECK(works(echo));
   start = check_now();
   CHECK_STATUS(rk_call(stuck, &message, &reply, MS(20000)), RK_ERR_KERNEL_FAILED);
-  CHECK(check_now() - start > MS(250) && check_now() - start < MS(8000));
+  CHECK(check_now() - start > MS(900) && check_now() - start < MS(8000));
   CHECK(state_of(stuck) == RK_STATE_FAILED);
   OK(rk_kernel_status(stuck, &status));
   CHECK(status.last_error == RK_ERR_DEVICE);
@@ -185,11 +185,14 @@ static void code_that_is_no_code_is_a_compile_error_with_the_users_line(void) {
                               "}\n"
                               "this is line four;\n";
   static const char nothing[] = "static int unrelated;\n";
+  char said[4096];
   static const char garbage[64] = "\177ELF, but only so far";
   rk_kernel_t kernel;
   OK(create(RK_BACKEND_CUDA));
   CHECK_STATUS(add_code("bad", RK_CODE_SOURCE, wrong, sizeof wrong - 1), RK_ERR_COMPILE);
-  CHECK(says("bad.cu") && (says("(4)") || says(":4:")));
+  rk_last_error(said, sizeof said);
+  /* As NVRTC says it, and as the simulated one does. */
+  CHECK(strstr(said, "bad.cu(4)") || strstr(said, "bad.cu:4"));
   CHECK_STATUS(add_code("nothing", RK_CODE_SOURCE, nothing, sizeof nothing - 1), RK_ERR_COMPILE);
   CHECK(says("nothing"));
   CHECK_STATUS(add_code("cubin", RK_CODE_CUBIN, garbage, sizeof garbage), RK_ERR_COMPILE);
@@ -270,6 +273,21 @@ static void lesson_31_the_control_path_makes_no_cuda_call(void) {
   }
   if (calls_while_running) CHECK(calls_while_running() == before);
   if (!calls_while_running) printf("SKIP the count of calls: the driver is a real one\n");
+  OK(rk_runtime_destroy(runtime));
+  CHECK(!leaks || leaks() == 0);
+}
+
+/* lesson 31: code is not loaded beside a resident kernel, which the driver would wait for. */
+static void lesson_31_code_is_not_loaded_beside_a_resident_kernel(void) {
+  rk_kernel_t kernel;
+  OK(create(RK_BACKEND_CUDA));
+  OK(add("echo"));
+  OK(launch("echo", &kernel));
+  CHECK_STATUS(add("wild"), RK_ERR_INVALID_STATE);
+  CHECK(says("register programs before the first launch"));
+  CHECK(works(kernel));
+  OK(rk_destroy(kernel));
+  OK(add("wild"));
   OK(rk_runtime_destroy(runtime));
   CHECK(!leaks || leaks() == 0);
 }
@@ -370,7 +388,7 @@ static void a_device_that_fails_while_it_runs_is_dead_at_once(void) {
 static int apart(int argc, char **argv, const char *name, void (*test)(void)) {
   pid_t child;
   int status = 0;
-  if (argc > 1 && strcmp(argv[1], name) != 0) return 1;
+  if (argc > 1 && strcmp(argv[1], name) != 0) return -1;
   fflush(stdout);
   child = fork();
   if (child == 0) {
@@ -400,8 +418,9 @@ int main(int argc, char **argv) {
   int failed = 0, passed = 0;
 #define APART(test)                                 \
   do {                                              \
-    if (apart(argc, argv, #test, test)) passed++;   \
-    else failed++;                                  \
+    int result_ = apart(argc, argv, #test, test);   \
+    passed += result_ == 1;                         \
+    failed += result_ == 0;                         \
   } while (0)
   if (!is_there()) {
     printf("SKIP: no CUDA device can be opened\n");
@@ -411,6 +430,7 @@ int main(int argc, char **argv) {
   APART(what_the_device_has_not_is_refused);
   APART(lesson_32_a_grid_that_does_not_fit_is_refused_with_numbers);
   APART(lesson_31_the_control_path_makes_no_cuda_call);
+  APART(lesson_31_code_is_not_loaded_beside_a_resident_kernel);
   APART(one_kernel_after_another_leaves_nothing);
   APART(a_call_that_fails_once_leaves_nothing);
   APART(lesson_33_a_hung_handler_fails_its_kernel_and_no_other);

@@ -24,6 +24,7 @@ pub(super) type Address = u64;
 /// What the driver answers.
 pub(super) const SUCCESS: u32 = sys::CUresult::CUDA_SUCCESS as u32;
 pub(super) const NOT_READY: u32 = sys::CUresult::CUDA_ERROR_NOT_READY as u32;
+pub(super) const NOT_FOUND: u32 = sys::CUresult::CUDA_ERROR_NOT_FOUND as u32;
 const NO_DEVICE: u32 = sys::CUresult::CUDA_ERROR_NO_DEVICE as u32;
 pub(super) const TOO_LARGE: u32 = sys::CUresult::CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE as u32;
 

@@ -22,7 +22,7 @@ use device::Device;
 use module::Module;
 use pool::{Pool, Shape, Verb, is_too_large};
 use pump::Shared;
-use resident::Resident;
+use resident::{Allocated, Resident};
 
 use crate::error::{Error, Result};
 use crate::layout::{RK_CODE_NONE, RK_LAUNCH_COOPERATIVE, RK_LAUNCH_SUSPENDED};
@@ -40,6 +40,8 @@ const POOL_BLOCKS: u32 = 16;
 const HANDLER_LIMIT_MS: u64 = 10_000;
 /// Time that a launch waits for blocks that are leaving.
 const LEAVING_NS: u64 = 100_000_000;
+/// Time after which a launch asks the driver whether the device is well.
+const ASK_NS: u64 = 10_000_000;
 /// Time for the blocks of a kernel to move in.
 const MOVE_IN_NS: u64 = 2_000_000_000;
 
@@ -86,6 +88,13 @@ fn prepare(shared: &Shared, program: &Program) -> Result<()> {
         return Ok(());
     }
     shared.core.check_device()?;
+    // The driver loads code when the device is idle, and a resident kernel never lets it be: better no than for ever.
+    let is_held = lock(&shared.pools).iter().any(|pool| !pool.shape.once && !pool.is_closing());
+    if is_held && setting("RK_CUDA_LOAD_BESIDE", 0) == 0 {
+        let what = "device code cannot be loaded while persistent kernels are resident (the driver would wait for them): \
+                    register programs before the first launch, or when those kernels have ended";
+        return Err(Error::Misused { what });
+    }
     let module = Module::load(&shared.device, program)?;
     // A program is registered once.
     let _ = program.prepared.set(module);
@@ -119,16 +128,18 @@ impl Drop for Launching<'_> {
 
 /// Waits until every block has answered the last command; false when they do not.
 fn await_answers(resident: &Resident, is_over: impl Fn() -> bool) -> bool {
-    let (start, mut round) = (monotonic_ns(), 0u32);
+    let start = monotonic_ns();
+    let mut asked = start;
     while !resident.is_answered() {
-        round = round.wrapping_add(1);
-        if round.is_multiple_of(1024) {
-            if monotonic_ns() - start > MOVE_IN_NS || is_over() {
+        let now = monotonic_ns();
+        // A call of the driver only when something is wrong.
+        if now - asked > ASK_NS {
+            asked = now;
+            if now - start > MOVE_IN_NS || is_over() {
                 return resident.is_answered();
             }
-            crate::sync::yield_now();
         }
-        crate::sync::spin_loop();
+        crate::sync::yield_now();
     }
     true
 }
@@ -145,8 +156,11 @@ impl Cuda {
         self.settle_mode(&mut options)?;
         self.check_block(&options, &module)?;
         let claimed = self.core.claim_id(id)?;
+        self.check_grid(&claimed.id, &options, &module)?;
+        // Before the launch: what is allocated beside a kernel that runs may not be its to see.
+        let memory = Allocated::new(&self.shared.device, &options, program.state_size)?;
         let (pool, first) = self.seats(id, &options, &module)?;
-        let made = Resident::new(&self.shared, &pool, first, &options, program.state_size);
+        let made = Resident::new(&self.shared, &pool, first, &options, memory);
         let (resident, blocks) = made.inspect_err(|_| pool.vacate(first, options.grid_size))?;
         let suspended = options.has(RK_LAUNCH_SUSPENDED);
         let once = pool.shape.once;
@@ -207,6 +221,18 @@ impl Cuda {
             return Err(Error::OutOfRange { argument: "block_size", value, rule });
         }
         module.allow_shared(options.shared_size)
+    }
+
+    /// Whether the grid would fit on an empty device, before anything is allocated for it.
+    fn check_grid(&self, id: &str, options: &LaunchOptions, module: &Module) -> Result<()> {
+        if options.mode == Mode::EventDriven {
+            return Ok(());
+        }
+        let per = module.occupancy(options.block_size, options.shared_size)?;
+        if u64::from(per) * u64::from(self.shared.device.multiprocessors) >= u64::from(options.grid_size) {
+            return Ok(());
+        }
+        self.pool_size(id, &lock(&self.shared.pools), options.grid_size, per).map(drop)
     }
 
     /// Seats for a kernel: in a pool that is there, or in a new one.

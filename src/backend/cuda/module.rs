@@ -9,7 +9,7 @@ use std::ffi::{CStr, CString, c_int, c_void};
 use cudarc::driver::sys::{CUfunction_attribute_enum as Attribute, CUjit_option_enum as Jit};
 
 use super::device::Device;
-use super::driver::{Function, SUCCESS};
+use super::driver::{Function, NOT_FOUND, SUCCESS};
 use super::nvrtc;
 use crate::error::{Error, Result};
 use crate::layout::{RK_CODE_CUBIN, RK_CODE_SOURCE};
@@ -88,7 +88,10 @@ impl Module {
         let mut function = std::ptr::null_mut();
         // SAFETY: the module was loaded above.
         let found = unsafe { (api.module_function)(&mut function, module, entry.as_ptr()) };
-        if found != SUCCESS {
+        if found != SUCCESS && found != NOT_FOUND {
+            return Err(api.error("cuModuleGetFunction", found));
+        }
+        if found == NOT_FOUND {
             let log = format!("it has no entry {entry:?}: RK_DEVICE_ENTRY({handler}) makes it");
             return Err(Error::Compile { program: Arc::clone(&program.name), log: log.into(), code: found });
         }

@@ -1,5 +1,8 @@
-//! The thread that looks at what comes from the device, and everything that is done beside the messages: clocks, hung
-//! handlers, a lost device, short launches, pools that end.
+//! The threads of the backend: the *pump* looks at what comes from the device, the *watch* talks to the driver.
+//!
+//! They are two because a call of the driver may wait for whatever other code of the process has asked of it, and that may
+//! wait for our resident kernels to end (`cuMemFree`, a synchronisation of the context). The pump makes no such call, so
+//! messages flow, kernels pause and end, and with that the other call comes back.
 //!
 //! A device cannot wake a thread, so somebody has to look. While a caller waits it looks for itself; else it is this
 //! thread, as often as something is outstanding and lately moved: it spins for a moment, then sleeps in growing
@@ -49,10 +52,16 @@ pub(super) struct Shared {
     epochs: AtomicU64,
     wake: EventCount,
     pending: AtomicBool,
+    /// The same for the watch.
+    watch: EventCount,
+    watch_pending: AtomicBool,
     stop: AtomicBool,
     /// A handler that takes longer is hung; 0 = none is.
     hang_limit_ns: u64,
     thread: Mutex<Option<JoinHandle<()>>>,
+    watcher: Mutex<Option<JoinHandle<()>>>,
+    /// Threads that give user data back.
+    finishing: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// A kernel and its seats.
@@ -80,15 +89,29 @@ impl Shared {
             epochs: AtomicU64::new(0),
             wake: EventCount::new(),
             pending: AtomicBool::new(false),
+            watch: EventCount::new(),
+            watch_pending: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             hang_limit_ns,
             thread: Mutex::new(None),
+            watcher: Mutex::new(None),
+            finishing: Mutex::new(Vec::new()),
         });
-        let of_thread = Arc::clone(&shared);
-        let thread = process::spawn("rk-cuda", move || Pump::new(of_thread).live()).map_err(|error| {
-            Error::System { what: "the thread of the CUDA backend", errno: error.raw_os_error().unwrap_or(0) }
-        })?;
-        *lock(&shared.thread) = Some(thread);
+        let refused = |error: std::io::Error| Error::System {
+            what: "a thread of the CUDA backend",
+            errno: error.raw_os_error().unwrap_or(0),
+        };
+        let of_pump = Arc::clone(&shared);
+        let pump = process::spawn("rk-cuda", move || Pump::new(of_pump).live()).map_err(refused)?;
+        *lock(&shared.thread) = Some(pump);
+        let of_watch = Arc::clone(&shared);
+        match process::spawn("rk-cuda-watch", move || Watch::new(of_watch).live()) {
+            Ok(watch) => *lock(&shared.watcher) = Some(watch),
+            Err(error) => {
+                shared.join();
+                return Err(refused(error));
+            }
+        }
         Ok(shared)
     }
 
@@ -98,6 +121,14 @@ impl Shared {
             self.pending.store(true, Ordering::SeqCst);
         }
         self.wake.notify_all();
+    }
+
+    /// There may be something to launch.
+    pub(super) fn poke_watch(&self) {
+        if !self.watch_pending.load(Ordering::Relaxed) {
+            self.watch_pending.store(true, Ordering::SeqCst);
+        }
+        self.watch.notify_all();
     }
 
     /// A number for a kernel that no other of its seats' has had for long: 16 bits, never 0.
@@ -111,6 +142,7 @@ impl Shared {
         lock(&self.kernels).push(entry);
         self.version.fetch_add(1, Ordering::SeqCst);
         self.poke();
+        self.poke_watch();
     }
 
     /// No longer.
@@ -123,6 +155,23 @@ impl Shared {
     pub(super) fn resident(&self, kernel: u64) -> Option<Arc<Resident>> {
         let kernels = lock(&self.kernels);
         kernels.iter().find(|entry| entry.kernel.handle == kernel).map(|entry| Arc::clone(&entry.resident))
+    }
+
+    /// On the pump: gives the user data of a kernel back on a thread of its own. The application may call back and wait for
+    /// another kernel, and that would wait for the pump. False: this is not the pump, or there is no thread.
+    pub(super) fn finish(&self, kernel: &Kernel) -> bool {
+        let is_pump =
+            lock(&self.thread).as_ref().is_some_and(|pump| pump.thread().id() == std::thread::current().id());
+        let Some(kernel) = kernel.share().filter(|_| is_pump) else { return false };
+        let mut finishing = lock(&self.finishing);
+        finishing.retain(|thread| !thread.is_finished());
+        match process::spawn("rk-end", move || kernel.finish_end()) {
+            Ok(thread) => {
+                finishing.push(thread);
+                true
+            }
+            Err(_) => false,
+        }
     }
 
     fn entries(&self) -> Vec<Entry> {
@@ -150,11 +199,18 @@ impl Threads for Shared {
     fn join(&self) {
         self.stop.store(true, Ordering::SeqCst);
         self.poke();
-        let thread = lock(&self.thread).take();
-        if let Some(thread) = thread
-            && thread.thread().id() != std::thread::current().id()
+        self.poke_watch();
+        let finishing = std::mem::take(&mut *lock(&self.finishing));
+        for thread in
+            finishing.into_iter().filter(|thread| thread.thread().id() != std::thread::current().id())
         {
             let _ = thread.join();
+        }
+        let threads = [lock(&self.thread).take(), lock(&self.watcher).take()];
+        for thread in threads.into_iter().flatten() {
+            if thread.thread().id() != std::thread::current().id() {
+                let _ = thread.join();
+            }
         }
     }
 
@@ -202,8 +258,6 @@ impl Pump {
                 self.rest(now, outstanding);
             }
         }
-        self.entries.clear();
-        self.leave();
     }
 
     /// Deals with what has come; whether anything had, and whether more is expected.
@@ -224,12 +278,109 @@ impl Pump {
                 let runs = Kernel::phase(kernel.control()) != Phase::Rest;
                 outstanding |= (waits && runs) || !seat.is_answered();
             }
-            if resident.pool.shape.once {
-                progressed |= self.drive(kernel, resident);
-                outstanding |= resident.in_flight.load(Ordering::SeqCst);
-            }
+            outstanding |= resident.in_flight.load(Ordering::SeqCst);
         }
         (progressed, outstanding)
+    }
+
+    /// Sleeps as long as it may.
+    fn rest(&self, now: u64, outstanding: bool) {
+        let quiet = now.saturating_sub(self.progress_ns);
+        if outstanding && quiet < SPIN_NS {
+            spin_loop();
+        } else if outstanding && quiet < SHORT_NS {
+            std::thread::sleep(SHORT_SLEEP);
+        } else if outstanding {
+            std::thread::sleep(LONG_SLEEP);
+        } else {
+            let deadline = if self.entries.is_empty() { u64::MAX } else { now + REST_NS };
+            let woken = || {
+                let shared = &self.shared;
+                let is_new = shared.pending.load(Ordering::SeqCst)
+                    || shared.stop.load(Ordering::SeqCst)
+                    || shared.version.load(Ordering::SeqCst) != self.version;
+                is_new.then_some(())
+            };
+            self.shared.wake.sleep_until(deadline, &mut { woken });
+        }
+    }
+
+    /// Handlers that do not end. Words of mapped memory only, so it goes on while the driver holds everybody up.
+    fn tick(&self, now: u64) {
+        let limit = self.shared.hang_limit_ns;
+        for Entry { kernel, resident } in &self.entries {
+            for seat in resident.seats.iter().filter(|seat| limit != 0 && seat.is_hung(now, limit)) {
+                let error = Error::Hung { kernel: Arc::clone(&kernel.id), limit_ms: limit / 1_000_000 };
+                log::write(log::Level::Error, || error.to_string());
+                resident.give_up(seat);
+                kernel.fail(RK_ERR_DEVICE);
+                self.shared.poke();
+            }
+        }
+    }
+}
+
+/// The thread that talks to the driver: short launches, the state of the device, pools that have ended.
+struct Watch {
+    shared: Arc<Shared>,
+    entries: Vec<Entry>,
+    version: u64,
+    progress_ns: u64,
+    tick_ns: u64,
+}
+
+impl Watch {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, entries: Vec::new(), version: u64::MAX, progress_ns: 0, tick_ns: 0 }
+    }
+
+    fn live(mut self) {
+        while !self.shared.stop.load(Ordering::SeqCst) {
+            self.shared.watch_pending.swap(false, Ordering::SeqCst);
+            let version = self.shared.version.load(Ordering::SeqCst);
+            if version != self.version {
+                self.version = version;
+                self.entries = self.shared.entries();
+                self.entries.retain(|entry| entry.resident.pool.shape.once);
+            }
+            let (mut progressed, mut in_flight) = (false, false);
+            for Entry { kernel, resident } in &self.entries {
+                progressed |= self.drive(kernel, resident);
+                in_flight |= resident.in_flight.load(Ordering::SeqCst);
+            }
+            let now = monotonic_ns();
+            if now - self.tick_ns > TICK_NS {
+                self.tick_ns = now;
+                self.tick(now);
+            }
+            if progressed {
+                self.progress_ns = now;
+            } else {
+                self.rest(now, in_flight);
+            }
+        }
+        self.entries.clear();
+        self.leave();
+    }
+
+    fn rest(&self, now: u64, in_flight: bool) {
+        let quiet = now.saturating_sub(self.progress_ns);
+        if in_flight && quiet < SPIN_NS {
+            spin_loop();
+        } else if in_flight {
+            std::thread::sleep(SHORT_SLEEP);
+        } else {
+            let shared = &self.shared;
+            let nothing = lock(&shared.pools).is_empty() && self.entries.is_empty();
+            let deadline = if nothing { u64::MAX } else { now + TICK_NS };
+            let woken = || {
+                let is_new = shared.watch_pending.load(Ordering::SeqCst)
+                    || shared.stop.load(Ordering::SeqCst)
+                    || shared.version.load(Ordering::SeqCst) != self.version;
+                is_new.then_some(())
+            };
+            shared.watch.sleep_until(deadline, &mut { woken });
+        }
     }
 
     /// Launches a kernel that has messages, and sees it come back; whether anything changed.
@@ -273,38 +424,18 @@ impl Pump {
         true
     }
 
-    /// Sleeps as long as it may.
-    fn rest(&self, now: u64, outstanding: bool) {
-        let quiet = now.saturating_sub(self.progress_ns);
-        let closing = || lock(&self.shared.pools).iter().any(|pool| pool.is_closing());
-        if outstanding && quiet < SPIN_NS {
-            spin_loop();
-        } else if outstanding && quiet < SHORT_NS {
-            std::thread::sleep(SHORT_SLEEP);
-        } else if outstanding {
-            std::thread::sleep(LONG_SLEEP);
-        } else {
-            let deadline = if self.entries.is_empty() && !closing() { u64::MAX } else { now + REST_NS };
-            let woken = || {
-                let shared = &self.shared;
-                let is_new = shared.pending.load(Ordering::SeqCst)
-                    || shared.stop.load(Ordering::SeqCst)
-                    || shared.version.load(Ordering::SeqCst) != self.version;
-                is_new.then_some(())
-            };
-            self.shared.wake.sleep_until(deadline, &mut { woken });
-        }
-    }
-
     /// Everything that need not be quick.
     fn tick(&self, now: u64) {
         if self.shared.core.lost.get().is_some() {
             return;
         }
         let pools = lock(&self.shared.pools).clone();
+        for pool in &pools {
+            pool.calibrate(now);
+        }
         for pool in pools.iter().filter(|pool| !pool.shape.once) {
             match pool.query() {
-                Ok(false) => pool.calibrate(now),
+                Ok(false) => {}
                 Ok(true) if pool.is_closing() => {}
                 Ok(true) => {
                     let what = "the resident kernel has ended by itself".into();
@@ -313,20 +444,8 @@ impl Pump {
                 Err(error) => return self.shared.lose(&error),
             }
         }
-        for pool in pools.iter().filter(|pool| pool.shape.once) {
-            pool.calibrate(now);
-        }
+        drop(pools);
         sweep(&mut lock(&self.shared.pools));
-        let limit = self.shared.hang_limit_ns;
-        for Entry { kernel, resident } in &self.entries {
-            for seat in resident.seats.iter().filter(|seat| limit != 0 && seat.is_hung(now, limit)) {
-                let error = Error::Hung { kernel: Arc::clone(&kernel.id), limit_ms: limit / 1_000_000 };
-                log::write(log::Level::Error, || error.to_string());
-                resident.give_up(seat);
-                kernel.fail(RK_ERR_DEVICE);
-                self.shared.poke();
-            }
-        }
     }
 
     /// Ends every pool; what does not end is leaked.

@@ -10,7 +10,7 @@
 
 use std::mem::offset_of;
 
-use super::device::{Kind, Piece};
+use super::device::{Device, Kind, Piece};
 use super::pool::{Pool, Verb};
 use super::pump::Shared;
 use super::seat::{Outbox, Seat};
@@ -111,20 +111,35 @@ pub(super) struct Resident {
     version: Arc<AtomicU64>,
 }
 
+/// The memory of a kernel: allocated before anything is launched for it.
+pub(super) struct Allocated {
+    plan: Plan,
+    mapped: Arc<Piece>,
+    device: Piece,
+}
+
+impl Allocated {
+    /// What a kernel with these options needs.
+    pub(super) fn new(on: &Arc<Device>, options: &LaunchOptions, state_size: usize) -> Result<Self> {
+        let once = options.mode == Mode::EventDriven;
+        let too_much = Error::OutOfMemory { what: "the queues of a kernel", bytes: usize::MAX };
+        let plan = Plan::new(options, state_size, once).ok_or(too_much)?;
+        let mapped = Arc::new(on.allocate(Kind::Mapped, plan.mapped)?);
+        let device = on.allocate(Kind::Device, plan.device)?;
+        Ok(Self { plan, mapped, device })
+    }
+}
+
 impl Resident {
-    /// Allocates the memory of a kernel in seats that were taken from `first` on, and its blocks.
+    /// The blocks of a kernel in seats that were taken from `first` on.
     pub(super) fn new(
         shared: &Arc<Shared>,
         pool: &Arc<Pool>,
         first: u32,
         options: &LaunchOptions,
-        state_size: usize,
+        memory: Allocated,
     ) -> Result<(Arc<Self>, Box<[Block]>)> {
-        let once = pool.shape.once;
-        let too_much = Error::OutOfMemory { what: "the queues of a kernel", bytes: usize::MAX };
-        let plan = Plan::new(options, state_size, once).ok_or(too_much)?;
-        let mapped = Arc::new(pool.device().allocate(Kind::Mapped, plan.mapped)?);
-        let device = pool.device().allocate(Kind::Device, plan.device)?;
+        let Allocated { plan, mapped, device } = memory;
         let in_flight = Arc::new(AtomicBool::new(false));
         let seats: Vec<_> = (0..plan.grid)
             .map(|block| {
@@ -248,6 +263,9 @@ impl Resident {
 impl Driver for Resident {
     fn schedule(&self, _kernel: &Kernel, _block: u32) {
         self.shared.poke();
+        if self.pool.shape.once {
+            self.shared.poke_watch();
+        }
     }
 
     fn requeue(&self, kernel: Arc<Kernel>, block: u32) {
@@ -271,6 +289,9 @@ impl Driver for Resident {
             }
         }
         self.shared.poke();
+        if self.pool.shape.once {
+            self.shared.poke_watch();
+        }
     }
 
     fn routed(&self, _kernel: &Kernel, route: u32, target: Option<&Kernel>) -> Result<()> {
@@ -294,7 +315,8 @@ impl Driver for Resident {
         let store = |field, value| self.route_word(route, field).store(value, Ordering::Relaxed);
         store(offset_of!(SeatRoute, seats), seats);
         store(offset_of!(SeatRoute, blocks), epoch << 32 | u64::from(target.options.grid_size));
-        store(offset_of!(SeatRoute, payload_max), u64::from(payload_max));
+        let capacity = u64::from(target.options.input_capacity);
+        store(offset_of!(SeatRoute, payload_max), capacity << 32 | u64::from(payload_max));
         self.route_word(route, offset_of!(SeatRoute, handle)).store(target.handle, Ordering::Release);
         Ok(())
     }
@@ -302,6 +324,11 @@ impl Driver for Resident {
     fn ended(&self, kernel: &Kernel) {
         self.leave();
         self.shared.forget(kernel);
+    }
+
+    fn finish_elsewhere(&self, kernel: &Kernel) -> bool {
+        let gives_back = lock(&kernel.program).as_ref().is_some_and(|program| program.user_data.has_drop());
+        gives_back && self.shared.finish(kernel)
     }
 
     fn measure(&self, kernel: &Kernel, metrics: &mut RkKernelMetrics) {

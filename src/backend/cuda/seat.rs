@@ -53,6 +53,8 @@ pub(super) struct Seat {
     pub(super) in_flight: Arc<AtomicBool>,
     pub(super) lost: AtomicBool,
     held: AtomicBool,
+    /// Messages to kernels that it has sent through here.
+    sends: AtomicU64,
     seen: AtomicU64,
     /// What has moved in the block, and since when it has not.
     watched: AtomicU64,
@@ -98,6 +100,7 @@ impl Seat {
             in_flight: Arc::clone(in_flight),
             lost: AtomicBool::new(false),
             held: AtomicBool::new(false),
+            sends: AtomicU64::new(0),
             seen: AtomicU64::new(0),
             watched: AtomicU64::new(u64::MAX),
             watched_since: AtomicU64::new(0),
@@ -116,6 +119,7 @@ impl Seat {
         zero(offset_of!(SeatControl, drain_to));
         zero(offset_of!(SeatControl, outbox_head));
         zero(offset_of!(SeatControl, hold));
+        zero(offset_of!(SeatControl, sends_done));
         zero(offset_of!(SeatControl, route_version));
         self.pool.control(self.index, offset_of!(SeatControl, tenant)).store(tenant, Ordering::Relaxed);
     }
@@ -244,7 +248,12 @@ impl Seat {
     }
 
     fn hand_over(&self, record: &SeatRecord, payload: &[u8], deliver: &mut dyn FnMut(&Record<'_>)) {
+        // Before it is delivered: who has it may count.
+        self.bytes_from.fetch_add((SLOT_HEADER_SIZE + payload.len()) as u64, Ordering::Relaxed);
         let Some(op) = self.op(record) else { return };
+        if matches!(op, Op::Send(_)) {
+            self.sends.fetch_add(1, Ordering::Relaxed);
+        }
         deliver(&Record {
             op,
             block: record.block,
@@ -299,24 +308,21 @@ impl Remote for Seat {
 
     fn take_record(&self, deliver: &mut dyn FnMut(&Record<'_>)) -> bool {
         let head = self.head.load(Ordering::Relaxed);
-        let size = if let Some((record, words)) = self.express(head) {
+        if let Some((record, words)) = self.express(head) {
             let size = (record.payload_size as usize).min(EXPRESS_MAX);
             let mut bytes = [0; EXPRESS_MAX];
             for (eight, word) in bytes.chunks_exact_mut(8).zip(words) {
                 eight.copy_from_slice(&word.to_le_bytes());
             }
             self.hand_over(&record, &bytes[..size], deliver);
-            size
         } else if let Some((_, record)) = self.record() {
             let size = (record.payload_size as usize).min(self.stride - SLOT_HEADER_SIZE);
             let payload = self.slot(head).as_ptr().wrapping_add(SLOT_HEADER_SIZE);
             // SAFETY: the payload follows the head, is as published as that, and fits the slot.
             self.hand_over(&record, unsafe { std::slice::from_raw_parts(payload, size) }, deliver);
-            size
         } else {
             return false;
-        };
-        self.bytes_from.fetch_add((SLOT_HEADER_SIZE + size) as u64, Ordering::Relaxed);
+        }
         self.head.store(head + 1, Ordering::Relaxed);
         let outbox_head = offset_of!(SeatControl, outbox_head);
         self.pool.control(self.index, outbox_head).store(head + 1, Ordering::Release);
@@ -328,6 +334,14 @@ impl Remote for Seat {
             self.held.store(hold, Ordering::Relaxed);
             let word = self.pool.control(self.index, offset_of!(SeatControl, hold));
             word.store(u64::from(hold), Ordering::Release);
+        }
+    }
+
+    fn settle(&self, kept: u64) {
+        let done = self.sends.load(Ordering::Relaxed).saturating_sub(kept);
+        let word = self.pool.control(self.index, offset_of!(SeatControl, sends_done));
+        if word.load(Ordering::Relaxed) < done {
+            word.store(done, Ordering::Release);
         }
     }
 
@@ -348,7 +362,9 @@ impl Remote for Seat {
             processed: self.status(offset_of!(SeatStatus, processed)),
             failed: self.status(offset_of!(SeatStatus, failed)),
             sent: self.status(offset_of!(SeatStatus, sent)),
-            from_peers: self.status(offset_of!(SeatStatus, peer_taken)),
+            from_peers: self
+                .status(offset_of!(SeatStatus, peer_taken))
+                .max(self.status(offset_of!(SeatStatus, peer_seen))),
         };
         // Looked at last: it is set before the words have another owner.
         self.frozen.get().copied().unwrap_or(counts)

@@ -39,6 +39,7 @@ fn lesson_13_host_and_device_agree_on_every_word() {
         "rkd_control" "route_version" = SeatControl.route_version;
         "rkd_control" "hold" = SeatControl.hold;
         "rkd_control" "tenant" = SeatControl.tenant;
+        "rkd_control" "sends_done" = SeatControl.sends_done;
         "rkd_status" "version" = SeatStatus.version;
         "rkd_status" "ack" = SeatStatus.ack;
         "rkd_status" "taken" = SeatStatus.taken;
@@ -49,6 +50,7 @@ fn lesson_13_host_and_device_agree_on_every_word() {
         "rkd_status" "sent" = SeatStatus.sent;
         "rkd_status" "heartbeat" = SeatStatus.heartbeat;
         "rkd_status" "timer" = SeatStatus.timer;
+        "rkd_status" "peer_seen" = SeatStatus.peer_seen;
         "rkd_tenant" "kernel" = SeatTenant.kernel;
         "rkd_tenant" "input" = SeatTenant.input;
         "rkd_tenant" "outbox" = SeatTenant.outbox;
@@ -77,6 +79,7 @@ fn lesson_13_host_and_device_agree_on_every_word() {
         "rkd_route" "blocks" = SeatRoute.blocks;
         "rkd_route" "epoch" = SeatRoute.epoch;
         "rkd_route" "payload_max" = SeatRoute.payload_max;
+        "rkd_route" "capacity" = SeatRoute.capacity;
         "rkd_record" "turn" = SeatRecord.turn;
         "rkd_record" "correlation" = SeatRecord.correlation;
         "rkd_record" "subject" = SeatRecord.subject;
