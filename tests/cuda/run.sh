@@ -47,7 +47,7 @@ on_sim() { # VARIABLE=VALUE... PROGRAM ARGUMENT...
 preloaded() { # SKIPS PROGRAM
   skips=$1
   shift
-  on_sim RKSIM_PROGRAMS=1 RK_CUDA_LOAD_BESIDE=1 RKSIM_SMS=8 RKSIM_BLOCKS_PER_SM=64 RK_CUDA_POOL_BLOCKS=2 RK_CUDA_HANDLER_LIMIT_MS=0 \
+  on_sim RKSIM_PROGRAMS=1 RK_CUDA_LOAD_BESIDE=1 RKSIM_SMS=8 RKSIM_BLOCKS_PER_SM=64 RK_CUDA_POOL_BLOCKS=2 RK_CUDA_HANDLER_LIMIT_MS=0 RK_TEST_SLOW=1 \
     RK_TEST_SKIP="$skips" LD_PRELOAD="$sim/libcuda.so.1" "$@"
 }
 
@@ -81,12 +81,14 @@ host=what_would_wait_for_its_own_handler_is_refused,a_handler_does_not_wait_for_
 host=$host,signals_are_blocked_on_the_librarys_threads_and_left_alone_on_others
 host=$host,terminate_discards_any_number_of_messages_while_every_worker_is_stuck
 host=$host,no_thread_runs_before_a_runtime_is_created,lesson_20_runtimes_that_come_and_go_leave_no_memory_behind
+# Blocks of an event-driven kernel that got their messages during a launch wait for the next.
+batches=a_pause_waits_for_every_block_and_blocks_run_side_by_side
 for suite in conformance_message conformance_call conformance_handler conformance_lifecycle conformance_metrics \
   conformance_nested conformance_batch conformance_counts conformance_process conformance_reentry conformance_route \
   conformance_shutdown conformance_state conformance_time; do
   step "compile $suite" compile gcc "-std=c99 -Wstrict-prototypes" "$suite" "$suite"
-  step "on the device: $suite" preloaded "$starts,$host" "$out/$suite"
+  step "on the device: $suite" preloaded "$starts,$host,$batches" "$out/$suite"
 done
 
-echo "$passed passed, $failed failed, $skipped tests skipped that are about the host"
+echo "$passed passed, $failed failed, $skipped tests skipped that are about the host or about blocks side by side"
 [ "$failed" -eq 0 ]
