@@ -326,6 +326,9 @@ RKP_DEVICE rkd_16 rkp_get16(const void *p) {
 }
 /* Two words, each whole. */
 RKP_DEVICE rkd_16 rkp_get_words(const void *p) { return rkp_get16(p); }
+/* A part of a look: the same instruction for all lanes. Of a slot only the turn counts; what stands beside it may be being
+ * written, and is not looked at. */
+RKP_DEVICE rkd_16 rkp_look16(const void *p, bool) { return rkp_get16(p); }
 RKP_DEVICE void rkp_put_words(void *p, rkd_u64 a, rkd_u64 b) {
   asm volatile("st.relaxed.sys.global.v2.u64 [%0], {%1, %2};" ::"l"(p), "l"(a), "l"(b) : "memory");
 }
@@ -761,7 +764,7 @@ RKP_DEVICE void rkd_look(rk_context_t *c, rkd_u32 lane) {
     if (piece == 20u) at = (const char *)t->input + (head & ((1ull << t->input_shift) - 1)) * t->stride;
     if (piece == 21u) at = (const char *)t->peer + (c->peer_head & ((1ull << t->peer_shift) - 1)) * t->stride;
     if (piece < 16u && !express) continue;
-    const rkd_16 words = rkp_get_words(at);
+    const rkd_16 words = rkp_look16(at, piece >= 20u);
     if (piece < 16u) {
       const rkd_u64 mark = rkd_mark(head) >> 32;
       c->express[piece] = words;

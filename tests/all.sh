@@ -31,6 +31,7 @@ step "debug library" cargo build --quiet --lib
 step "C tests" tests/c/run.sh "$stage/lib" "$stage/include" "$build/c" "$PWD/target/debug"
 step "CUDA on a simulated driver" tests/cuda/run.sh "$stage/lib" "$stage/include" "$build/cuda"
 step "device code for real devices" tests/cuda/compile.sh "$build/cuda"
+step "device ring under the thread sanitizer" tests/cuda/ring.sh "$build/cuda/ring"
 step "GPU, where there is one" tests/gpu/all.sh "$stage" "$build"
 step "examples" tests/examples.sh "$stage" "$build/examples"
 step "package and consumers" tests/package.sh "$build/package"

@@ -32,7 +32,7 @@ use crate::runtime::{
     self, Backend, BoxFuture, KernelHandle, KernelId, LaunchOptions, Mode, Opened, Program,
     RingKernelRuntime, RuntimeMetrics, log,
 };
-use crate::sync::{Arc, lock, monotonic_ns};
+use crate::sync::{Arc, Ordering, lock, monotonic_ns};
 
 /// Seats of a pool at least, if they fit: what the next kernels of a program find without a launch.
 const POOL_BLOCKS: u32 = 16;
@@ -262,11 +262,19 @@ impl Cuda {
             })?,
         };
         let pool = Pool::new(module, shape, count, per)?;
+        let keep_if_stuck = |pool: &Arc<Pool>| {
+            if pool.is_stuck.load(Ordering::SeqCst) {
+                // The device may still write to its words: they are nobody else's, ever.
+                std::mem::forget(Arc::clone(pool));
+            }
+        };
         if once {
             // An empty launch: the layout is checked, the clocks are compared, and nothing is loaded later.
             pool.launch()?;
-            pool.count_in()?;
+            pool.count_in().inspect_err(|_| keep_if_stuck(&pool))?;
             if !pool.await_end(MOVE_IN_NS) {
+                pool.is_stuck.store(true, Ordering::SeqCst);
+                keep_if_stuck(&pool);
                 self.shared.device.leak();
                 return Err(Error::NotResident {
                     kernel: id.into(),
@@ -282,7 +290,7 @@ impl Cuda {
                 Err(error) if is_too_large(&error) => return Err(not_resident(error.to_string())),
                 launched => launched?,
             }
-            pool.count_in().map_err(|error| match error {
+            pool.count_in().inspect_err(|_| keep_if_stuck(&pool)).map_err(|error| match error {
                 Error::NotResident { why, .. } => not_resident(format!("{why}; {}", self.holders(&pools))),
                 other => other,
             })?;

@@ -301,6 +301,7 @@ impl Pool {
             if now - start > COUNT_IN_NS {
                 self.dismiss();
                 if !self.await_end(LEAVE_NS) {
+                    self.is_stuck.store(true, Ordering::SeqCst);
                     self.device().leak();
                 }
                 let why = format!("{started} of {} blocks have started", self.count).into();

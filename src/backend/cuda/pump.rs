@@ -419,7 +419,15 @@ impl Watch {
         resident.launches.fetch_add(1, Ordering::Relaxed);
         if let Err(error) = resident.pool.launch() {
             resident.in_flight.store(false, Ordering::SeqCst);
-            self.shared.lose(&error);
+            match resident.pool.query() {
+                Err(lost) => self.shared.lose(&lost),
+                Ok(_) => {
+                    log::write(log::Level::Error, || {
+                        format!("kernel {:?} cannot be launched: {error}", kernel.id)
+                    });
+                    kernel.fail(RK_ERR_DEVICE);
+                }
+            }
         }
         true
     }

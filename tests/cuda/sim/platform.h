@@ -146,6 +146,10 @@ RKP_DEVICE rkd_16 rkp_get_words(const void *p) {
   const rkd_u64 *words = (const rkd_u64 *)p;
   return rkd_16{__atomic_load_n(words, __ATOMIC_RELAXED), __atomic_load_n(words + 1, __ATOMIC_RELAXED)};
 }
+RKP_DEVICE rkd_16 rkp_look16(const void *p, bool is_turn) {
+  if (!is_turn) return rkp_get_words(p);
+  return rkd_16{__atomic_load_n((const rkd_u64 *)p, __ATOMIC_RELAXED), 0};
+}
 RKP_DEVICE void rkp_put_words(void *p, rkd_u64 a, rkd_u64 b) {
   /* What follows a fence on the device is a release here. */
   __atomic_store_n((rkd_u64 *)p, a, rksim::weak("publish_sys") ? __ATOMIC_RELAXED : __ATOMIC_RELEASE);
