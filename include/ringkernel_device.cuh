@@ -66,6 +66,9 @@
  *       device says it has taken). A reader that finds other positions in an entry finds nothing; for the input there is the slot.
  *   D10 Positions have 31 bits in a word. All words of every entry are written at least once in 2^27 positions, so none
  *       is ever mistaken for one of 2^31 positions later.
+ *   D11 A record repeats 25 bits of how much input was taken (and fenced, where it was read from a slot) when it was made, so who
+ *       gets an answer finds the places of all messages before it free, not only when status.taken is looked at again.
+ *       It may arrive after a later status.taken: a difference that is negative, as a number of 25 bits, frees nothing.
  * A message that came as an entry was never read from its slot: that it is taken can be said without a fence, unless a record
  * (a failure) refers to the slot.
  *
@@ -151,7 +154,7 @@ struct alignas(64) rkd_record {
   rkd_u64 turn, correlation, subject, deadline;
   rkd_u32 op, block, payload_size, tag;
   rkd_u64 physical;
-  rkd_u32 logical;
+  rkd_u32 logical_taken; /* 7 bits of the stamp; 25 of the input taken before: D11 */
   int status;
 };
 static_assert(sizeof(rkd_record) == 64, "rkd_record");
@@ -236,7 +239,7 @@ RKD_AT(rkd_record, block, 36);
 RKD_AT(rkd_record, payload_size, 40);
 RKD_AT(rkd_record, tag, 44);
 RKD_AT(rkd_record, physical, 48);
-RKD_AT(rkd_record, logical, 56);
+RKD_AT(rkd_record, logical_taken, 56);
 RKD_AT(rkd_record, status, 60);
 RKD_AT(rkd_launch, controls, 0);
 RKD_AT(rkd_launch, statuses, 8);
@@ -505,6 +508,7 @@ RKP_COLD void rkd_record_out(rk_context_t *c, rkd_u32 op, rkd_u32 block, rkd_u64
   }
   rkd_u64 stamp = 0;
   if (c->tenant.flags & RK_LAUNCH_TIMESTAMPS) stamp = rkd_tick(c);
+  const rkd_u32 low = (rkd_u32)c->taken << 7 | (rkd_u32)(stamp & 127); /* D11 */
   char *entry = (char *)express + (position % RKD_EXPRESS_ENTRIES) * 256u;
   const bool refresh = (position / RKD_EXPRESS_ENTRIES & 0xfffffu) == 0; /* D10 */
   c->outbox_tail = position + 1;
@@ -523,7 +527,7 @@ RKP_COLD void rkd_record_out(rk_context_t *c, rkd_u32 op, rkd_u32 block, rkd_u64
     rkd_express_pair(entry, 3, (rkd_u64)block << 32 | op, mark);
     rkd_express_pair(entry, 4, (rkd_u64)tag << 32 | (rkd_u32)size, mark);
     rkd_express_pair(entry, 5, (stamp >> 7) << 4, mark);
-    rkd_express_pair(entry, 6, (rkd_u64)(rkd_u32)status << 32 | (stamp & 127), mark);
+    rkd_express_pair(entry, 6, (rkd_u64)(rkd_u32)status << 32 | low, mark);
 #ifdef __CUDACC__
 #pragma unroll
 #endif
@@ -544,7 +548,7 @@ RKP_COLD void rkd_record_out(rk_context_t *c, rkd_u32 op, rkd_u32 block, rkd_u64
   word.b = (rkd_u64)tag << 32 | (rkd_u32)size;
   rkp_put16(slot + 32, word);
   word.a = (stamp >> 7) << 4;
-  word.b = (rkd_u64)(rkd_u32)status << 32 | (stamp & 127);
+  word.b = (rkd_u64)(rkd_u32)status << 32 | low;
   rkp_put16(slot + 48, word);
   rkp_publish_sys(slot, (position >> c->tenant.outbox_shift) * 2 + 1); /* H3 */
   c->fenced = 1;

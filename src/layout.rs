@@ -784,7 +784,8 @@ pub(crate) struct SeatRecord {
     pub(crate) payload_size: u32,
     pub(crate) tag: u32,
     pub(crate) physical: u64,
-    pub(crate) logical: u32,
+    /// 7 bits of the stamp, 25 of how much input was taken when the record was made.
+    pub(crate) logical_taken: u32,
     pub(crate) status: RkStatus,
 }
 

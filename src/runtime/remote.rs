@@ -9,6 +9,9 @@
 //! taken, then take all records, then release up to what was read. And it says that it has ended after all of
 //! that: read the end first, and everything that is found afterwards is final.
 //!
+//! A record repeats how much was taken when it was made. That is released before the record is delivered, so who has an answer
+//! finds the places of all messages before it free.
+//!
 //! # The end
 //! A drain ends on the device, at the position where the closed ring ends. A discard stops the device first; what is left in
 //! the ring becomes dead letters here, as it does for a block of this process.
@@ -21,6 +24,10 @@ use super::lease;
 use crate::layout::*;
 use crate::ring::{Header, Ring};
 use crate::sync::Ordering;
+
+/// Bits of a record's count of what was taken. A larger distance ahead frees less than it could; one of 2^24 behind cannot be:
+/// a record would have to be under way while so many messages after it are handled.
+const TAKEN_BITS: u32 = 25;
 
 /// What a record asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,6 +63,8 @@ pub(crate) struct Record<'a> {
     pub(crate) status: RkStatus,
     pub(crate) timestamp: RkTimestamp,
     pub(crate) payload: &'a [u8],
+    /// The low `TAKEN_BITS` bits of how much input the block had taken before.
+    pub(crate) taken: u32,
 }
 
 impl Record<'_> {
@@ -118,13 +127,19 @@ pub(super) fn turn(turn: &Turn<'_>, remote: &dyn Remote, ring: &Ring) -> Option<
     // Before the records: a message is counted when what it has caused is there.
     let counts = remote.counts();
     let taken = if ended { remote.taken().min(ring.tail()) } else { remote.taken() };
-    while remote.take_record(&mut |record| deliver(turn, ring, record)) {}
     let mut released = false;
-    // A message may be handled before its sender has stored the turn; the slot is the sender's until then.
-    while ring.head() < taken && ring.is_readable() {
-        release_one(turn, ring);
-        released = true;
-    }
+    let mut release = |taken: u64| {
+        // A message may be handled before its sender has stored the turn; the slot is the sender's until then.
+        while ring.head() < taken && ring.is_readable() {
+            release_one(turn, ring);
+            released = true;
+        }
+    };
+    while remote.take_record(&mut |record| {
+        release(ring.head() + ahead(record.taken, ring.head()));
+        deliver(turn, ring, record);
+    }) {}
+    release(taken);
     let ended = ended && ring.head() >= taken;
     count(turn, counts);
     if released {
@@ -140,6 +155,12 @@ pub(super) fn turn(turn: &Turn<'_>, remote: &dyn Remote, ring: &Ring) -> Option<
         lease::revoke_at_head(kernel, index, ring);
     }
     (!ended || full || !Kernel::ends(phase)).then_some(After::Idle)
+}
+
+/// How far a record's count of what was taken is ahead of `head`; 0 when it is behind.
+fn ahead(taken: u32, head: u64) -> u64 {
+    let difference = taken.wrapping_sub(head as u32) << (32 - TAKEN_BITS);
+    if difference as i32 > 0 { u64::from(difference >> (32 - TAKEN_BITS)) } else { 0 }
 }
 
 /// Whether this side knows all that a block has counted.
@@ -243,5 +264,22 @@ fn note_failure(kernel: &Kernel, status: RkStatus) {
         kernel.fail(status);
     } else {
         kernel.last_error.store(status, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TAKEN_BITS, ahead};
+
+    #[test]
+    fn a_record_that_is_behind_frees_nothing() {
+        let wrap = 1u64 << TAKEN_BITS;
+        for head in [0, 1, 1000, wrap - 1, wrap, 5 * wrap + 17, u64::from(u32::MAX) + 3] {
+            for difference in [0, 1, 64, wrap / 2 - 1] {
+                assert_eq!(ahead((head + difference) as u32 & (wrap - 1) as u32, head), difference);
+                let behind = head.wrapping_sub(difference);
+                assert_eq!(ahead(behind as u32 & (wrap - 1) as u32, head), 0, "{head} {difference}");
+            }
+        }
     }
 }

@@ -47,7 +47,7 @@ rkd_u64 acquire(const rkd_u64 *word) { return __atomic_load_n(word, __ATOMIC_ACQ
 void release(rkd_u64 *word, rkd_u64 value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
 
 struct Host {
-  rkd_u64 sent = 0, released = 0, taken_records = 0, number = 0;
+  rkd_u64 sent = 0, released = 0, taken_records = 0, number = 0, tries = 0;
 };
 Host host[SEATS];
 
@@ -64,15 +64,20 @@ void await(unsigned seat, rkd_u32 phase) {
   while (acquire(&world.statuses[seat].ack) != (host[seat].number << 32 | phase)) sched_yield();
 }
 
-bool send(unsigned seat, rkd_u64 value) {
+void free_input(unsigned seat, rkd_u64 taken) {
   Host &h = host[seat];
-  const rkd_u64 taken = acquire(&world.statuses[seat].taken); /* H2 */
   while (h.released < taken) {
     rkd_slot *slot = (rkd_slot *)(world.inputs[seat] + (h.released & 7) * STRIDE);
     __atomic_store_n(&slot->turn, (h.released >> INPUT_SHIFT) * 2 + 2, __ATOMIC_RELAXED);
     h.released++;
   }
-  if (h.sent - h.released == 8) return false;
+}
+
+bool send(unsigned seat, rkd_u64 value) {
+  Host &h = host[seat];
+  /* Mostly records say what is free. */
+  if (h.tries++ % 16 == 0) free_input(seat, acquire(&world.statuses[seat].taken)); /* H2 */
+  if (h.sent - h.released >= 8) return false;
   rkd_slot *slot = (rkd_slot *)(world.inputs[seat] + (h.sent & 7) * STRIDE);
   slot->correlation = value;
   slot->source = slot->token = slot->meta = slot->physical = 0;
@@ -97,14 +102,14 @@ bool receive(unsigned seat, rkd_record *out, rkd_u64 *payload) {
     const rkd_u64 a = acquire(entry + 2 * pair), b = acquire(entry + 2 * pair + 1);
     words[pair] = (a & 0xffffffffull) | b << 32;
     whole = (a & ~0xffffffffull) == mark && (b & ~0xffffffffull) == mark;
-    if (pair == 4 && whole && (rkd_u32)words[4] == 0) break; /* a failure has no payload */
-    if (pair == 6 && whole && (rkd_u32)words[4] == 0) break;
+    if (pair == 6 && whole && (rkd_u32)words[4] == 0) break; /* a failure has no payload */
   }
   if (whole && world.tenants[seat].express_out) {
     out->correlation = words[0];
     out->op = (rkd_u32)words[3];
     out->subject = words[1];
     out->payload_size = (rkd_u32)words[4];
+    out->logical_taken = (rkd_u32)words[6];
     if (out->payload_size)
       for (unsigned i = 0; i < 3; i++) payload[i] = words[8 + i];
   } else {
@@ -114,6 +119,8 @@ bool receive(unsigned seat, rkd_record *out, rkd_u64 *payload) {
     for (unsigned i = 0; i < 3; i++) payload[i] = ((rkd_u64 *)(slot + 1))[i];
   }
   release(&world.controls[seat].outbox_head, ++h.taken_records); /* H4 */
+  const rkd_u64 ahead = ((out->logical_taken >> 7) - h.released) & 0x1ffffffull; /* D11 */
+  if (ahead < 0x1000000ull) free_input(seat, h.released + ahead);
   return true;
 }
 }  // namespace

@@ -226,7 +226,7 @@ impl Seat {
             payload_size: size as u32,
             tag: (size >> 32) as u32,
             physical,
-            logical: last as u32,
+            logical_taken: last as u32,
             status: (last >> 32) as i32,
         };
         let mut payload = [0; EXPRESS_MAX / 8];
@@ -261,7 +261,12 @@ impl Seat {
             deadline_ns: record.deadline,
             tag: record.tag,
             status: record.status,
-            timestamp: RkTimestamp { physical_ns: record.physical, logical: record.logical, node: 0 },
+            timestamp: RkTimestamp {
+                physical_ns: record.physical,
+                logical: record.logical_taken & 127,
+                node: 0,
+            },
+            taken: record.logical_taken >> 7,
             payload,
         });
     }

@@ -89,7 +89,7 @@ fn lesson_13_host_and_device_agree_on_every_word() {
         "rkd_record" "payload_size" = SeatRecord.payload_size;
         "rkd_record" "tag" = SeatRecord.tag;
         "rkd_record" "physical" = SeatRecord.physical;
-        "rkd_record" "logical" = SeatRecord.logical;
+        "rkd_record" "logical_taken" = SeatRecord.logical_taken;
         "rkd_record" "status" = SeatRecord.status;
         "rkd_launch" "controls" = SeatLaunch.controls;
         "rkd_launch" "statuses" = SeatLaunch.statuses;
