@@ -69,6 +69,8 @@
  *   D11 A record repeats 25 bits of how much input was taken (and fenced, where it was read from a slot) when it was made, so who
  *       gets an answer finds the places of all messages before it free, not only when status.taken is looked at again.
  *       It may arrive after a later status.taken: a difference that is negative, as a number of 25 bits, frees nothing.
+ *   D12 The host stores control.hold (release) before it gives back the place of a record whose message finds no room. So a block that
+ *       had to wait for a place learns of it (H4, then the look's load after it) before it takes another message.
  * A message that came as an entry was never read from its slot: that it is taken can be said without a fence, unless a record
  * (a failure) refers to the slot.
  *

@@ -313,11 +313,16 @@ impl Turn<'_> {
             }
             !self.put_out()
         };
-        let here = |block: u32| block == self.index || block == RK_ANY_BLOCK;
-        let own = |kept: &Kept| kept.target == self.kernel.handle && here(kept.block);
-        let takes_input = !full || self.body.kept.borrow().front().is_some_and(own);
+        let takes_input = !full || !self.is_stuck();
         self.block.full.store(!takes_input, Ordering::Relaxed);
         takes_input
+    }
+
+    /// Whether something waits for room that the block does not make by taking input.
+    pub(super) fn is_stuck(&self) -> bool {
+        let here = |block: u32| block == self.index || block == RK_ANY_BLOCK;
+        let own = |kept: &Kept| kept.target == self.kernel.handle && here(kept.block);
+        self.body.kept.borrow().front().is_some_and(|kept| !own(kept))
     }
 
     /// Marks the block where those look who make room, and passes the fence.

@@ -99,8 +99,8 @@ pub(crate) trait Remote: Send + Sync + std::fmt::Debug {
     fn has_record(&self) -> bool;
     /// Hands the next record over and frees its place; false when none waits.
     fn take_record(&self, deliver: &mut dyn FnMut(&Record<'_>)) -> bool;
-    /// Tells it to take no input, or to go on.
-    fn hold(&self, hold: bool);
+    /// Tells it to take no input, or to go on; whether that is news.
+    fn hold(&self, hold: bool) -> bool;
     /// How many messages to kernels still wait here for room.
     fn settle(&self, kept: u64);
     /// Whether no handler runs and none will until the kernel is activated.
@@ -138,6 +138,10 @@ pub(super) fn turn(turn: &Turn<'_>, remote: &dyn Remote, ring: &Ring) -> Option<
     while remote.take_record(&mut |record| {
         release(ring.head() + ahead(record.taken, ring.head()));
         deliver(turn, ring, record);
+        // The record's place is given back after this: a block that waited for it knows, before it takes a message more.
+        if turn.is_stuck() {
+            remote.hold(true);
+        }
     }) {}
     release(taken);
     let ended = ended && ring.head() >= taken;
@@ -147,7 +151,9 @@ pub(super) fn turn(turn: &Turn<'_>, remote: &dyn Remote, ring: &Ring) -> Option<
     }
     let control = kernel.control();
     let full = !turn.put_out_kept(control);
-    remote.hold(full);
+    if remote.hold(full) && !full {
+        kernel.driver.schedule(kernel, index);
+    }
     let to_kernels = turn.body.kept.borrow().iter().filter(|kept| kept.target != 0).count();
     remote.settle(to_kernels as u64);
     let phase = Kernel::phase(control);

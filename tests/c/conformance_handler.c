@@ -220,7 +220,7 @@ static void a_full_output_queue_keeps_everything_and_takes_no_further_input(void
     message.correlation = i;
     OK(rk_send(kernel, &message, 0));
   }
-  UNTIL(metrics_of(kernel).output_queue_depth == 2);
+  UNTIL(metrics_of(kernel).output_queue_depth == 2 && metrics_of(kernel).messages_processed == 1);
   check_sleep_ms(20);
   CHECK(metrics_of(kernel).messages_processed == 1 && metrics_of(kernel).input_queue_depth == 4);
   CHECK(works(echo));

@@ -226,15 +226,17 @@ static void a_full_route_to_oneself_says_so_and_goes_on(void) {
   rk_runtime_t *runtime = make_runtime(1);
   rk_kernel_t kernel;
   rk_message_t out, message = check_message("m", 1);
-  uint64_t total = 0;
+  uint64_t total = 0, most = 4;
   uint32_t route;
   int i;
+  /* From a device through the host: as many again may be on their way. */
+  if (backend_of(runtime) == RK_BACKEND_CUDA && mode == RK_MODE_EVENT_DRIVEN) most = 8;
   OK(add_program(runtime, "fill", on_fill_itself, 0, NULL));
   kernel = launched(runtime, "k", "fill", mode, 0);
   OK(rk_connect(kernel, kernel, &route));
   for (i = 0; i < 10; i++) {
     OK(rk_call(kernel, &message, &out, RK_FOREVER));
-    CHECK(*(const uint64_t *)out.payload >= 3 && *(const uint64_t *)out.payload <= 4);
+    CHECK(*(const uint64_t *)out.payload >= 3 && *(const uint64_t *)out.payload <= most);
     total += *(const uint64_t *)out.payload;
     OK(rk_release(&out));
     UNTIL(metrics_of(kernel).messages_processed == total + (uint64_t)i + 1);

@@ -401,6 +401,9 @@ impl Watch {
         }
         let has_input = |index: usize| {
             let seat = &resident.seats[index];
+            if seat.held.load(Ordering::Acquire) {
+                return false; // it would take nothing; who lets it go on says so here
+            }
             let ring = kernel.block(index as u32).input.get();
             ring.is_some_and(|ring: &Ring| ring.tail() > crate::runtime::remote::Remote::taken(&**seat))
         };

@@ -52,7 +52,7 @@ pub(super) struct Seat {
     /// A launch is under way; of all seats of a kernel that is launched for each batch.
     pub(super) in_flight: Arc<AtomicBool>,
     pub(super) lost: AtomicBool,
-    held: AtomicBool,
+    pub(super) held: AtomicBool,
     /// Messages to kernels that it has sent through here.
     sends: AtomicU64,
     seen: AtomicU64,
@@ -334,12 +334,14 @@ impl Remote for Seat {
         true
     }
 
-    fn hold(&self, hold: bool) {
-        if self.held.load(Ordering::Relaxed) != hold {
-            self.held.store(hold, Ordering::Relaxed);
+    fn hold(&self, hold: bool) -> bool {
+        let is_news = self.held.load(Ordering::Relaxed) != hold;
+        if is_news {
             let word = self.pool.control(self.index, offset_of!(SeatControl, hold));
             word.store(u64::from(hold), Ordering::Release);
+            self.held.store(hold, Ordering::Release);
         }
+        is_news
     }
 
     fn settle(&self, kept: u64) {
