@@ -55,6 +55,7 @@ pub(crate) struct Kept {
     pub(crate) target: u64,
     /// The block of that kernel.
     pub(crate) block: u32,
+    pub(crate) deadline_ns: u64,
     pub(crate) header: crate::ring::Header,
     pub(crate) payload: Buffer,
 }
@@ -65,6 +66,9 @@ pub(crate) struct Body {
     pub(crate) state: Buffer,
     pub(crate) shared: Buffer,
     pub(crate) kept: RefCell<VecDeque<Kept>>,
+    /// Messages to kernels from a block elsewhere that wait for room there and hold nothing up: the sender has credit for as many
+    /// as the target's queue has places, and is told of a full queue beyond that.
+    pub(crate) posted: RefCell<VecDeque<Kept>>,
     /// Calls whose message was handled without a reply.
     unanswered: RefCell<Vec<u64>>,
     stopped: Cell<bool>,
@@ -112,6 +116,7 @@ impl Block {
                 state: Buffer::zeroed(state_size)?,
                 shared: Buffer::zeroed(shared_size)?,
                 kept: RefCell::new(VecDeque::new()),
+                posted: RefCell::new(VecDeque::new()),
                 unanswered: RefCell::new(Vec::new()),
                 stopped: Cell::new(false),
             }),
@@ -307,7 +312,7 @@ impl Turn<'_> {
         }
         let full = !self.put_out() && {
             if control & HARD != 0 {
-                self.drop_kept(control);
+                self.drop_kept(control, &self.body.kept);
             } else {
                 self.stall();
             }
@@ -349,14 +354,53 @@ impl Turn<'_> {
         true
     }
 
+    /// Puts out what was posted, in the order of each target; false: some is left, and this block is poked when there is room.
+    pub(super) fn put_out_posted(&self, control: u32) -> bool {
+        if self.body.posted.borrow().is_empty() {
+            return true;
+        }
+        if control & HARD != 0 {
+            self.drop_kept(control, &self.body.posted);
+            return true;
+        }
+        let blocked = self.try_posted();
+        if blocked.is_empty() {
+            return true;
+        }
+        blocked.iter().for_each(|target| context::wait_for_room(*target, self.kernel, self.index));
+        heavy_fence(Label::E2);
+        let is_out = self.try_posted().is_empty();
+        if !is_out {
+            self.block.full.store(true, Ordering::Relaxed);
+        }
+        is_out
+    }
+
+    /// The targets that have no room.
+    fn try_posted(&self) -> Vec<u64> {
+        // What was kept for a target goes first.
+        let mut blocked: Vec<u64> = self.body.kept.borrow().iter().map(|kept| kept.target).collect();
+        let mut left = Vec::new();
+        self.body.posted.borrow_mut().retain(|posted| {
+            let stays =
+                blocked.contains(&posted.target) || !context::put_out(self.kernel, self.index, posted);
+            if stays && !left.contains(&posted.target) {
+                left.push(posted.target);
+                blocked.push(posted.target);
+            }
+            stays
+        });
+        left
+    }
+
     /// Turns what was kept into dead letters.
-    fn drop_kept(&self, control: u32) {
-        let kept = std::mem::take(&mut *self.body.kept.borrow_mut());
+    fn drop_kept(&self, control: u32, list: &RefCell<VecDeque<Kept>>) {
+        let kept = std::mem::take(&mut *list.borrow_mut());
         for kept in kept {
             let letter = Letter {
                 kernel: self.kernel.handle,
                 block: self.index,
-                deadline_ns: 0,
+                deadline_ns: kept.deadline_ns,
                 header: kept.header,
                 ..end_letter(self.kernel, control)
             };

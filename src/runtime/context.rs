@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::ffi::c_void;
 
 use super::block::{Body, Kept};
@@ -208,15 +209,21 @@ impl Invocation<'_> {
             let (reason, status) = (RK_DEAD_OVERFLOW, RK_ERR_FULL);
             let block = if target == 0 { self.index } else { message.block };
             let to = if target == 0 { kernel.handle } else { target };
-            let letter = Letter { kernel: to, block, deadline_ns: 0, header, reason, status };
+            let letter =
+                Letter { kernel: to, block, deadline_ns: message.deadline_ns, header, reason, status };
             kernel.dead_letter(letter, message.payload, 0);
             return Ok(());
         }
+        let kept = self.kept(target, message, header)?;
+        self.body.kept.borrow_mut().push_back(kept);
+        Ok(())
+    }
+
+    fn kept(&self, target: u64, message: &Outgoing<'_>, header: Header) -> Result<Kept> {
         let bytes = message.payload.len();
         let payload =
             Buffer::copy_of(message.payload).ok_or(Error::OutOfMemory { what: "kept output", bytes })?;
-        self.body.kept.borrow_mut().push_back(Kept { target, block: message.block, header, payload });
-        Ok(())
+        Ok(Kept { target, block: message.block, deadline_ns: message.deadline_ns, header, payload })
     }
 
     /// To whoever sent the current message.
@@ -260,6 +267,18 @@ impl Invocation<'_> {
         }
     }
 
+    /// Into the input of a kernel, or posted until there is room.
+    fn to_kernel_or_post(&self, target: u64, message: &Outgoing<'_>) -> Result<()> {
+        match self.to_kernel(target, message) {
+            Err(Error::Full { .. }) => {
+                let kept = self.kept(target, message, self.header(message, message.correlation))?;
+                self.body.posted.borrow_mut().push_back(kept);
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
     /// To the kernel at the end of a route.
     fn send(&self, route: u32, message: &Outgoing<'_>) -> Result<()> {
         let no_route = || Error::NoRoute { kernel: Arc::clone(&self.kernel.id), route };
@@ -272,8 +291,8 @@ impl Invocation<'_> {
         let kernel = self.kernel;
         let sent = KernelHandle::new(target).with(|other| {
             let behind_kept = {
-                let kept = self.body.kept.borrow();
-                kept.iter().any(|kept| kept.target == target)
+                let is_for = |list: &VecDeque<Kept>| list.iter().any(|kept| kept.target == target);
+                is_for(&self.body.kept.borrow()) || is_for(&self.body.posted.borrow())
             };
             if behind_kept {
                 other.check_accepts()?;
@@ -321,14 +340,22 @@ pub(crate) fn deliver(kernel: &Arc<Kernel>, index: u32, body: &Body, record: &Re
             invocation.answer(token, &message, record.correlation);
             Ok(())
         }
-        Op::ReplyKernel(target) | Op::Send(target) => invocation.to_kernel_or_keep(target, &message),
+        Op::ReplyKernel(target) => invocation.to_kernel_or_keep(target, &message),
+        Op::Send(target) => invocation.to_kernel_or_post(target, &message),
         _ => invocation.emit(&message, record.correlation),
     };
     if let Err(error) = delivered {
         // The handler is long past being told: the message says it as a dead letter.
         let header = invocation.header(&message, record.correlation);
         let (reason, status) = (RK_DEAD_OVERFLOW, error.status());
-        let letter = Letter { kernel: kernel.handle, block: index, deadline_ns: 0, header, reason, status };
+        let letter = Letter {
+            kernel: kernel.handle,
+            block: index,
+            deadline_ns: record.deadline_ns,
+            header,
+            reason,
+            status,
+        };
         kernel.dead_letter(letter, record.payload, 0);
     }
 }
@@ -348,7 +375,7 @@ pub(crate) fn put_out(kernel: &Arc<Kernel>, index: u32, kept: &Kept) -> bool {
         tag: kept.header.tag,
         block: kept.block,
         correlation: kept.header.correlation,
-        deadline_ns: 0,
+        deadline_ns: kept.deadline_ns,
     };
     let sent = KernelHandle::new(kept.target).with(|other| {
         let block = other.try_send(&message, 0, Some(kernel))?;
@@ -361,7 +388,8 @@ pub(crate) fn put_out(kernel: &Arc<Kernel>, index: u32, kept: &Kept) -> bool {
         Err(_) => {
             let (reason, status) = (RK_DEAD_TERMINATED, RK_ERR_TERMINATED);
             let (header, block) = (kept.header, kept.block);
-            let letter = Letter { kernel: kept.target, block, deadline_ns: 0, header, reason, status };
+            let letter =
+                Letter { kernel: kept.target, block, deadline_ns: kept.deadline_ns, header, reason, status };
             kernel.dead_letter(letter, kept.payload.bytes(), 0);
         }
     }

@@ -123,6 +123,7 @@ pub(super) fn turn(turn: &Turn<'_>, remote: &dyn Remote, ring: &Ring) -> Option<
     let (kernel, index) = (turn.kernel, turn.index);
     let control = kernel.control();
     turn.put_out_kept(control);
+    turn.put_out_posted(control);
     let ended = remote.has_ended();
     // Before the records: a message is counted when what it has caused is there.
     let counts = remote.counts();
@@ -154,13 +155,13 @@ pub(super) fn turn(turn: &Turn<'_>, remote: &dyn Remote, ring: &Ring) -> Option<
     if remote.hold(full) && !full {
         kernel.driver.schedule(kernel, index);
     }
-    let to_kernels = turn.body.kept.borrow().iter().filter(|kept| kept.target != 0).count();
-    remote.settle(to_kernels as u64);
+    let is_posted = turn.put_out_posted(control);
+    remote.settle(turn.body.posted.borrow().len() as u64);
     let phase = Kernel::phase(control);
     if phase == Phase::Drain && !ended {
         lease::revoke_at_head(kernel, index, ring);
     }
-    (!ended || full || !Kernel::ends(phase)).then_some(After::Idle)
+    (!ended || full || !is_posted || !Kernel::ends(phase)).then_some(After::Idle)
 }
 
 /// How far a record's count of what was taken is ahead of `head`; 0 when it is behind.

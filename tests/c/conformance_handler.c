@@ -342,6 +342,9 @@ static void to_a_kernel_that_has_ended_is_a_dead_letter_and_full_is_said(void) {
   rk_message_t message = check_message("token", 5);
   rk_dead_letter_t letter;
   uint32_t route;
+  uint64_t i, passed = 0, most = 2;
+  /* From a device through the host: as many again may be on their way. */
+  if (backend_of(runtime) == RK_BACKEND_CUDA && mode == RK_MODE_EVENT_DRIVEN) most = 4;
   OK(add_program(runtime, "pass", on_pass, 0, NULL));
   a = launch_with(runtime, "a", &options);
   options.input_queue_capacity = 2;
@@ -349,18 +352,22 @@ static void to_a_kernel_that_has_ended_is_a_dead_letter_and_full_is_said(void) {
   b = launch_with(runtime, "b", &options);
   OK(rk_connect(a, b, &route));
   message.type = 1;
-  OK(rk_send(a, &message, 0));
-  OK(rk_send(a, &message, 0));
-  OK(rk_send(a, &message, 0));
-  UNTIL(metrics_of(a).messages_processed + metrics_of(a).messages_failed == 3);
-  CHECK(metrics_of(a).messages_failed == 1 && metrics_of(a).last_error == RK_ERR_FULL);
+  while (metrics_of(a).messages_failed == 0) {
+    OK(rk_send(a, &message, 0));
+    passed++;
+    UNTIL(metrics_of(a).messages_processed + metrics_of(a).messages_failed == passed);
+  }
+  passed--;
+  CHECK(passed >= 2 && passed <= most && metrics_of(a).last_error == RK_ERR_FULL);
   OK(rk_receive_dead_letter(runtime, &letter, 0));
+  CHECK(letter.reason == RK_DEAD_HANDLER && letter.status == RK_ERR_FULL);
   OK(rk_release(&letter.message));
   OK(rk_terminate(b, RK_FOREVER));
-  OK(rk_receive_dead_letter(runtime, &letter, 0));
-  OK(rk_release(&letter.message));
-  OK(rk_receive_dead_letter(runtime, &letter, 0));
-  OK(rk_release(&letter.message));
+  for (i = 0; i < passed; i++) {
+    OK(rk_receive_dead_letter(runtime, &letter, RK_FOREVER));
+    CHECK(letter.reason == RK_DEAD_TERMINATED);
+    OK(rk_release(&letter.message));
+  }
   OK(rk_send(a, &message, 0));
   OK(rk_receive_dead_letter(runtime, &letter, RK_FOREVER));
   CHECK(letter.reason == RK_DEAD_TERMINATED && letter.kernel.id == b.id && letter.message.source == a.id);
@@ -370,7 +377,7 @@ static void to_a_kernel_that_has_ended_is_a_dead_letter_and_full_is_said(void) {
   OK(rk_receive_dead_letter(runtime, &letter, RK_FOREVER));
   CHECK(letter.reason == RK_DEAD_TERMINATED && letter.kernel.id == b.id);
   OK(rk_release(&letter.message));
-  UNTIL(metrics_of(a).messages_processed == 4);
+  UNTIL(metrics_of(a).messages_processed == passed + 2);
   OK(rk_runtime_destroy(runtime));
 }
 
