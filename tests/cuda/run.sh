@@ -67,7 +67,7 @@ step "an old driver" on_sim LD_LIBRARY_PATH="$sim/old:$lib" "$out/cuda_driver" o
 step "a driver that loads lazily" on_sim CUDA_MODULE_LOADING=LAZY "$out/cuda_driver" lazy
 step "a display's device" on_sim RKSIM_WATCHDOG=1 "$out/cuda_driver" watchdog
 step "a crowded device" on_sim RKSIM_HANG_LAUNCH=1 "$out/cuda_driver" crowded
-step "failures" on_sim "$out/cuda_failure"
+step "failures" on_sim RK_TEST_SLOW=1 "$out/cuda_failure"
 on_cpu() { timeout 300 env LD_LIBRARY_PATH="$lib" RK_TEST_BACKEND=cpu "$out/one_conformance"; }
 step "one source on the CPU" on_cpu
 step "one source on the device" on_sim RK_TEST_BACKEND=cuda "$out/one_conformance"
