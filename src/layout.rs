@@ -332,9 +332,9 @@ pub struct RkProgram {
     pub drop_user_data: RkDropFn,
     /// One of `RK_CODE_*`.
     pub cuda_code_kind: u32,
-    /// The device code.
+    /// The device code; copied before `rk_program_register` returns.
     pub cuda_code: *const c_void,
-    /// Size of the device code, bytes.
+    /// Size of the device code, bytes; a text may be given with or without its NUL.
     pub cuda_code_size: usize,
     /// Device function that handles a message; NULL = `name`.
     pub cuda_handler: *const c_char,
