@@ -476,11 +476,11 @@ typedef struct rk_program_t {
    */
   uint32_t cuda_code_kind;
   /**
-   * The device code.
+   * The device code; copied before `rk_program_register` returns.
    */
   const void *cuda_code;
   /**
-   * Size of the device code, bytes.
+   * Size of the device code, bytes; a text may be given with or without its NUL.
    */
   size_t cuda_code_size;
   /**
