@@ -52,6 +52,10 @@ pub(crate) const DEAD_LETTERS_MAX: usize = 65_536;
 pub(crate) const DEAD_LETTER_BYTES_MAX: usize = 64 << 20;
 /// Time that a caller looks for the answer of a device by itself before it sleeps: some tens of round trips over the bus.
 pub(crate) const REMOTE_SPIN_NS: u64 = 100_000;
+/// Turns of a spin between two looks of a sender that found a queue full: about a microsecond, some tens of messages.
+pub(crate) const FULL_SPINS: u32 = 64;
+/// Such looks before it waits as others do.
+pub(crate) const FULL_LOOKS: u32 = 8;
 /// Times a waiter looks again before it lets go of its CPU: about the time two cores need to hand over.
 pub(crate) const SPIN_ROUNDS: u32 = 64;
 /// Times a waiter yields after that and before it sleeps.

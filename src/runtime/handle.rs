@@ -14,7 +14,7 @@ use super::table::Table;
 use super::{block, blocking, calls, context};
 use crate::error::{self, Error, Result};
 use crate::layout::*;
-use crate::limits::{BATCH_MAX, HANDLE_INDEX_BITS, HELP_DEPTH_MAX, REMOTE_SPIN_NS};
+use crate::limits::{BATCH_MAX, FULL_LOOKS, FULL_SPINS, HANDLE_INDEX_BITS, HELP_DEPTH_MAX, REMOTE_SPIN_NS};
 use crate::sync::{Arc, AtomicU64, Ordering, monotonic_ns};
 
 static KERNELS: Table<Kernel> = Table::new::<HANDLE_INDEX_BITS>();
@@ -200,10 +200,19 @@ impl KernelHandle {
     ) -> Result<R> {
         let kernel = self.get_from_outside(verb)?;
         let deadline = blocking::deadline(timeout_ns);
-        blocking::wait(&kernel.space, deadline, || match attempt(&kernel) {
+        let mut look = || match attempt(&kernel) {
             Err(Error::Full { .. }) => None,
             result => Some(result),
-        })
+        };
+        // A receiver that is at work makes room all the time. Who looks at once gets one place and is in the receiver's way, who
+        // waits a little gets many; and not looking costs nobody a cache line.
+        for _ in 0..FULL_LOOKS {
+            (0..FULL_SPINS).for_each(|_| crate::sync::spin_loop());
+            if let Some(found) = look() {
+                return found;
+            }
+        }
+        blocking::wait(&kernel.space, deadline, look)
         .unwrap_or_else(|| {
             Err(Error::Timeout { what: "the wait for room", name: Arc::clone(&kernel.id), timeout_ns })
         })
