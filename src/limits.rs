@@ -34,6 +34,8 @@ pub(crate) const TABLE_CHUNK: usize = 4096;
 /// Messages a block handles before others get the worker: bounds how long a busy kernel delays an idle one,
 /// and shares one queue operation among many messages.
 pub(crate) const BATCH_MAX: usize = 64;
+/// Messages of one turn that make a stream: enough to pay for the system call when it ends.
+pub(crate) const STREAM_MIN: usize = 8;
 /// Handlers that one waiting thread runs inside each other: bounds its stack.
 pub(crate) const HELP_DEPTH_MAX: usize = 16;
 /// Shared workers of a runtime: more than any machine has cores, few enough to be a typing error otherwise.

@@ -32,8 +32,9 @@ impl Counter {
     }
 }
 
-/// What a block counts.
+/// What a block counts; not on a cache line that senders read.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct BlockCounters {
     /// Handler calls that returned RK_OK.
     pub(crate) processed: Counter,

@@ -62,6 +62,10 @@ pub(crate) enum Label {
     G5 = 22,
     /// Gate: the fence between changing the state and looking who runs (SeqCst, pairs with G5).
     G6 = 23,
+    /// Gate: the fence between publishing a message and reading whether the gate is light (light, pairs with G4 and G8).
+    G7 = 24,
+    /// Gate: the fence between "no longer light" and everything after (heavy, pairs with G7).
+    G8 = 25,
 }
 
 #[cfg(not(rk_loom))]

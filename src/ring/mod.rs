@@ -173,6 +173,11 @@ impl Ring {
         self.turn(head).load(order(Label::R1, Ordering::Acquire)) > self.free_turn(head)
     }
 
+    /// Whether a position at or after head is published.
+    pub(crate) fn is_published(&self, position: u64) -> bool {
+        self.turn(position).load(Ordering::Acquire) == self.free_turn(position) + 1
+    }
+
     /// Whether a position was claimed and not published.
     pub(crate) fn is_claimed(&self, position: u64) -> bool {
         position < self.tail() && self.turn(position).load(Ordering::Acquire) == self.free_turn(position)

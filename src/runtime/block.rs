@@ -38,10 +38,11 @@ use super::context;
 use super::dead::Letter;
 use super::gate::Gate;
 use super::kernel::{HARD, Kernel, LATE, Phase, SHUTDOWN};
+use super::options::Mode;
 use super::remote::{self, Remote};
 use super::{calls, lease};
 use crate::layout::*;
-use crate::limits::BATCH_MAX;
+use crate::limits::{BATCH_MAX, STREAM_MIN};
 use crate::metrics::BlockCounters;
 use crate::ring::{Received, Ring};
 use crate::sync::{
@@ -74,8 +75,9 @@ pub(crate) struct Body {
     stopped: Cell<bool>,
 }
 
-/// A block of a kernel.
+/// A block of a kernel: a cache line that senders read, and what the runner writes.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Block {
     pub(crate) gate: Gate,
     /// There may be room for kept output.
@@ -89,11 +91,11 @@ pub(crate) struct Block {
     /// Index in the table of leases of the input ring, 0 = none.
     pub(crate) loan_lease: AtomicU32,
     pub(crate) loan_base: AtomicU64,
+    /// The other end, for a block that runs elsewhere.
+    pub(crate) remote: Option<Arc<dyn Remote>>,
     pub(crate) counters: BlockCounters,
     /// The longest that a handler took of late, nanoseconds; u64::MAX = not known.
     pub(crate) pace_ns: AtomicU64,
-    /// The other end, for a block that runs elsewhere.
-    pub(crate) remote: Option<Arc<dyn Remote>>,
     body: Guarded<Body>,
 }
 
@@ -178,6 +180,10 @@ pub(crate) enum After {
 pub(crate) fn run(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() -> bool>) {
     let block = kernel.block(index);
     block.counters.invocations.bump();
+    if until.is_some() {
+        // A helper comes for one message and leaves again.
+        block.gate.become_full();
+    }
     loop {
         match turns(kernel, index, until) {
             After::Done => return finish(kernel, index),
@@ -253,9 +259,6 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
     {
         return after;
     }
-    if let Some(ring) = block.input.get() {
-        block.counters.depth_max.raise(ring.depth());
-    }
     let mut handled = 0;
     loop {
         let control = kernel.control();
@@ -276,19 +279,37 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
         // SAFETY: the gate makes this thread the single receiver.
         match block.input.get().and_then(|ring| unsafe { ring.peek() }.map(|received| (ring, received))) {
             Some((ring, received)) => {
+                note_depth(block, ring, &received, handled);
                 turn.take(&received, phase, control);
                 // SAFETY: as above, and a message was peeked.
                 unsafe { ring.advance() };
                 // After each message: the next one may wait for the very sender that waits here.
                 kernel.input_was_released();
                 handled += 1;
+                if handled == STREAM_MIN && until.is_none() {
+                    block.gate.become_light();
+                }
             }
-            None if phase == Phase::Run => return After::Idle,
+            None if phase == Phase::Run => {
+                if handled < STREAM_MIN && kernel.options.mode == Mode::EventDriven {
+                    block.gate.become_full();
+                }
+                return After::Idle;
+            }
             None => match turn.try_end() {
                 Some(after) => return after,
                 None => continue,
             },
         }
+    }
+}
+
+/// Notes how deep the queue is, once in a turn. Where its end is, only senders write, and to look there takes the line from
+/// them: so only if there is more than this message.
+fn note_depth(block: &Block, ring: &Ring, received: &Received, handled: usize) {
+    if handled == 0 {
+        let depth = if ring.is_published(received.position + 1) { ring.depth() } else { 1 };
+        block.counters.depth_max.raise(depth);
     }
 }
 

@@ -19,7 +19,7 @@ use super::lifecycle::{KernelState, Step, Verb, step};
 use super::{blocking, log};
 use crate::error::{Error, Result};
 use crate::layout::{RK_OK, RkStatus};
-use crate::sync::{Arc, Label, LockGuard, Ordering, fence_after_rmw, lock, monotonic_ns};
+use crate::sync::{Arc, Label, LockGuard, Ordering, fence_after_rmw, heavy_fence, lock, monotonic_ns};
 
 /// What a terminate has begun.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,6 +96,8 @@ impl Kernel {
 
     /// Makes every block that rests look at the control word.
     fn schedule_all(&self) {
+        // A sender that saw the state before has published by now, or sees the state.
+        heavy_fence(Label::G8);
         for block in 0..self.options.grid_size {
             // IDLE first: it acquires what the last runner left. Who is inside looks again when it leaves.
             let is_idle = self.block(block).gate.is_idle();

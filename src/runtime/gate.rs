@@ -23,9 +23,21 @@
 //! Pauser: state := DEACTIVATED; fence (G6); wait while the gate is RUNNING. Either the runner sees the
 //! state, or the pauser sees RUNNING and waits until it leaves.
 //!
-//! `tests/loom` checks both and that each label is needed.
+//! # Argument: a stream of messages pays no fence
+//! A full fence waits until the message before has reached the other core: a trip between cores for each message. So a gate
+//! that is worth it is *light*: its senders pass the light fence of an asymmetric pair, and whoever leaves passes the heavy one
+//! (a system call that interrupts the senders), of which there is one for many messages.
+//! Sender: publish; light fence (G7); light? else fence (G3); gate IDLE? Runner, inside the gate: `light := true`, and
+//! from then on every leave passes the heavy fence; or `light := false`; heavy fence (G8); and from then on every leave
+//! passes the full fence. The heavy fence of G8 makes G7 its pair: either the sender sees `false` and passes G3, which
+//! is the argument above, or what it published is seen by every look after G8. The word is only written inside the gate. Who
+//! makes a kernel run (activation) passes the heavy fence before it looks for messages.
+//!
+//! `tests/loom` checks these and that each label is needed.
 
-use crate::sync::{Futex, Label, Ordering, fence_after_rmw, full_fence, order};
+use crate::sync::{
+    AtomicBool, Futex, Label, Ordering, fence_after_rmw, full_fence, heavy_fence, light_fence, order,
+};
 
 /// Nobody runs the block and nobody is about to.
 const IDLE: u32 = 0;
@@ -38,29 +50,57 @@ const DONE: u32 = 3;
 
 /// See the file's head.
 #[derive(Debug)]
-pub(crate) struct Gate(Futex);
+pub(crate) struct Gate {
+    word: Futex,
+    light: AtomicBool,
+}
 
 impl Gate {
     #[cfg(not(rk_loom))]
     pub(crate) const fn new() -> Self {
-        Self(Futex::new(IDLE))
+        Self { word: Futex::new(IDLE), light: AtomicBool::new(false) }
     }
 
     #[cfg(rk_loom)]
     pub(crate) fn new() -> Self {
-        Self(Futex::new(IDLE))
+        Self { word: Futex::new(IDLE), light: AtomicBool::new(false) }
     }
 
     /// The fence of somebody who made work, before looking at the gate.
     #[inline]
-    pub(crate) fn work_was_made() {
-        full_fence(Label::G3);
+    pub(crate) fn work_was_made(&self) {
+        light_fence(Label::G7);
+        if !self.light.load(Ordering::Relaxed) {
+            full_fence(Label::G3);
+        }
+    }
+
+    /// Makes messages cheap and leaving dear. Inside the gate, or before anybody knows it.
+    pub(crate) fn become_light(&self) {
+        if !self.light.load(Ordering::Relaxed) {
+            self.light.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The reverse. Inside the gate.
+    #[inline]
+    pub(crate) fn become_full(&self) {
+        if self.light.load(Ordering::Relaxed) {
+            self.light.store(false, Ordering::Relaxed);
+            heavy_fence(Label::G8);
+        }
+    }
+
+    /// Whether it is light. Exact inside the gate.
+    #[inline]
+    pub(crate) fn is_light(&self) -> bool {
+        self.light.load(Ordering::Relaxed)
     }
 
     /// IDLE → QUEUED; true for exactly one caller, who puts it into the queue.
     pub(crate) fn queue(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == IDLE
-            && self.0.compare_exchange(IDLE, QUEUED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        self.word.load(Ordering::Relaxed) == IDLE
+            && self.word.compare_exchange(IDLE, QUEUED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// QUEUED → RUNNING, by who took it from the queue.
@@ -74,9 +114,9 @@ impl Gate {
     }
 
     fn enter(&self, from: u32) -> bool {
-        let entered = self.0.load(Ordering::Relaxed) == from
+        let entered = self.word.load(Ordering::Relaxed) == from
             && self
-                .0
+                .word
                 .compare_exchange(from, RUNNING, order(Label::G1, Ordering::SeqCst), Ordering::Relaxed)
                 .is_ok();
         if entered {
@@ -87,55 +127,61 @@ impl Gate {
 
     /// RUNNING → IDLE. The caller then looks for work again.
     pub(crate) fn leave(&self) {
-        self.0.swap(IDLE, order(Label::G2, Ordering::SeqCst));
-        fence_after_rmw(Label::G4);
+        // Read first: after the swap it may be the next runner's.
+        let light = self.is_light();
+        self.word.swap(IDLE, order(Label::G2, Ordering::SeqCst));
+        if light {
+            heavy_fence(Label::G4);
+        } else {
+            fence_after_rmw(Label::G4);
+        }
     }
 
     /// RUNNING → QUEUED; the caller puts it into the queue.
     pub(crate) fn requeue(&self) {
-        self.0.store(QUEUED, order(Label::G2, Ordering::Release));
+        self.word.store(QUEUED, order(Label::G2, Ordering::Release));
     }
 
     /// RUNNING → DONE.
     pub(crate) fn finish(&self) {
-        self.0.store(DONE, Ordering::Release);
+        self.word.store(DONE, Ordering::Release);
     }
 
     /// → DONE, for a block with its own thread that never ran: its thread ends.
     pub(crate) fn dismiss(&self) {
-        self.0.store(DONE, Ordering::SeqCst);
-        self.0.wake(1);
+        self.word.store(DONE, Ordering::SeqCst);
+        self.word.wake(1);
     }
 
     /// Whether a runner is inside.
     pub(crate) fn is_running(&self) -> bool {
-        self.0.load(order(Label::G1, Ordering::SeqCst)) == RUNNING
+        self.word.load(order(Label::G1, Ordering::SeqCst)) == RUNNING
     }
 
     /// Whether nobody is inside, about to be, or gone for good.
     pub(crate) fn is_idle(&self) -> bool {
-        self.0.load(Ordering::SeqCst) == IDLE
+        self.word.load(Ordering::SeqCst) == IDLE
     }
 
     /// For a block with its own thread: IDLE → RUNNING on its behalf, and wake it.
     pub(crate) fn hand_over(&self) {
-        if self.0.load(Ordering::Relaxed) == IDLE
-            && self.0.compare_exchange(IDLE, RUNNING, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+        if self.word.load(Ordering::Relaxed) == IDLE
+            && self.word.compare_exchange(IDLE, RUNNING, Ordering::SeqCst, Ordering::Relaxed).is_ok()
         {
-            self.0.wake(1);
+            self.word.wake(1);
         }
     }
 
     /// For a block with its own thread: sleeps until handed over; the caller is the runner then. False: done.
     pub(crate) fn await_hand_over(&self) -> bool {
         loop {
-            match self.0.load(order(Label::G1, Ordering::SeqCst)) {
+            match self.word.load(order(Label::G1, Ordering::SeqCst)) {
                 RUNNING => {
                     full_fence(Label::G5);
                     return true;
                 }
                 DONE => return false,
-                _ => self.0.wait(IDLE, u64::MAX),
+                _ => self.word.wait(IDLE, u64::MAX),
             };
         }
     }

@@ -4,7 +4,6 @@
 //! count of launches, so no handle is ever issued twice. The data plane works on the kernel under a hazard
 //! pointer and takes a share only to wait; see `table.rs`.
 
-use super::gate::Gate;
 use super::kernel::{Kernel, Parts};
 use super::lease;
 use super::lifecycle::KernelState;
@@ -212,8 +211,7 @@ impl KernelHandle {
                 return found;
             }
         }
-        blocking::wait(&kernel.space, deadline, look)
-        .unwrap_or_else(|| {
+        blocking::wait(&kernel.space, deadline, look).unwrap_or_else(|| {
             Err(Error::Timeout { what: "the wait for room", name: Arc::clone(&kernel.id), timeout_ns })
         })
     }
@@ -426,7 +424,7 @@ fn send_run<'a>(
         claim.publish(&kernel.input_header(next, None), next.payload, 0, next.deadline_ns);
     }
     drop(claim);
-    Gate::work_was_made();
+    kernel.block(block).gate.work_was_made();
     kernel.wake(block);
     Ok(claimed)
 }

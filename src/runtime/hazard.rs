@@ -22,8 +22,9 @@
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, Label, Ordering, order};
 use crate::sync::{heavy_fence, light_fence, yield_now};
 
-/// A thread's place to name the pointer it uses.
+/// A thread's place to name the pointer it uses; two cache lines of its own, for it is written with every message.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct Record {
     named: AtomicPtr<()>,
     taken: AtomicBool,

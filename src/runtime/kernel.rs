@@ -24,7 +24,6 @@ use super::block::Block;
 use super::callback::{Code, UserPointer};
 use super::core::Core;
 use super::dead::Letter;
-use super::gate::Gate;
 use super::lifecycle::KernelState;
 use super::message::Outgoing;
 use super::options::{Backend, LaunchOptions, Mode};
@@ -364,7 +363,7 @@ impl Kernel {
                     }
                     let header = self.input_header(message, source);
                     claim.publish(&header, message.payload, token, message.deadline_ns);
-                    Gate::work_was_made();
+                    self.block(block).gate.work_was_made();
                     return Ok(block);
                 }
                 Err(ClaimError::Full) => {}
@@ -374,7 +373,7 @@ impl Kernel {
         Err(self.full_error())
     }
 
-    /// Makes a block run if it rests; after [`Gate::work_was_made`].
+    /// Makes a block run if it rests; after `work_was_made` of its gate.
     #[inline]
     pub(crate) fn wake(&self, block: u32) {
         if Self::phase(self.control()) != Phase::Rest && self.block(block).gate.is_idle() {
@@ -386,7 +385,7 @@ impl Kernel {
     /// kernel.
     pub(crate) fn poke(&self, block: u32) {
         self.block(block).poked.store(true, Ordering::SeqCst);
-        Gate::work_was_made();
+        self.block(block).gate.work_was_made();
         if self.block(block).gate.is_idle() {
             self.driver.schedule(self, block);
         }

@@ -21,7 +21,6 @@
 
 use super::calls;
 use super::dead;
-use super::gate::Gate;
 use super::kernel::Kernel;
 use super::message::Outgoing;
 use super::table::Table;
@@ -194,7 +193,7 @@ pub(crate) fn reserve(
             out(RkLoan { payload: ring.payload(position).cast(), payload_size: size, lease });
         }
         // A drain that met the slots before their tokens has left; it is to look again.
-        Gate::work_was_made();
+        kernel.block(block).gate.work_was_made();
         if !kernel.state().accepts() {
             kernel.wake(block);
         }
@@ -243,7 +242,7 @@ fn give_loan_back(loan: &RkLoan, header: &Header, deadline_ns: u64) -> Result<()
                 if header.payload_size != SLOT_SKIPPED {
                     ring.uncount_foreign(1);
                 }
-                Gate::work_was_made();
+                entry.kernel.block(block).gate.work_was_made();
                 entry.kernel.wake(block);
                 Ok(())
             }

@@ -36,6 +36,8 @@ impl Persistent {
         let mut threads = lock(&self.threads);
         threads.retain(|thread| !thread.is_finished());
         for index in 0..kernel.options.grid_size {
+            // Nobody but its thread runs it, and that leaves seldom.
+            kernel.block(index).gate.become_light();
             let of_thread = Arc::clone(kernel);
             let thread = process::spawn("rk-block", move || live(&of_thread, index)).map_err(|error| {
                 let errno = error.raw_os_error().unwrap_or(0);
