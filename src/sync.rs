@@ -26,8 +26,12 @@ pub(crate) enum Label {
     W1 = 1,
     /// Ring: a sender stores `turn`, published (Release, pairs with R1).
     W3 = 3,
-    /// Ring: a batch sender reads `head` (Acquire, pairs with R3).
+    /// Ring: a sender reads `head` (Acquire, pairs with R3).
     W4 = 4,
+    /// Ring: a sender reads what senders have seen of `head` (Acquire, pairs with W6).
+    W5 = 2,
+    /// Ring: a sender notes what it has seen of `head` (Release, pairs with W5).
+    W6 = 20,
     /// Ring: a receiver reads `turn` (Acquire, pairs with W3).
     R1 = 5,
     /// Ring: a receiver stores `turn`, released (Release, pairs with W1).

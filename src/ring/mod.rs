@@ -12,9 +12,12 @@
 //! # Source
 //! D. Vyukov, "Bounded MPMC queue" (2010), with *turns* in place of sequence numbers (as
 //! Folly's MPMCQueue has them): slot `p mod capacity` of position `p`, lap
-//! `L = p / capacity`, is free for `p` when `turn == 2L`, published at `2L + 1`, released at `2(L + 1)`, which
-//! is "free" for the next lap. Fresh zeroed memory is a ring whose slots are free for lap 0, so a ring of a
-//! million slots touches no page until it is used.
+//! `L = p / capacity`, is published at `2L + 1`. With many receivers it is free for `p` when `turn == 2L` and released at
+//! `2(L + 1)`, which is "free" for the next lap. A single receiver releases in order, so `head` says all of that; it writes
+//! nothing into a slot, and senders, who keep what they last saw of `head`, read nothing there: a slot's lines go one way,
+//! once (the cached index of Lee et al., "FastForward"/"MCRingBuffer", 2008 and 2010).
+//! Fresh zeroed memory is a ring whose slots are free for lap 0, so a ring of a million slots touches no page until it
+//! is used.
 //!
 //! # States of a slot, for its position p
 //! free → (claim: `tail` moves past p) → claimed → (publish) → published → (take: `head` moves past p) → taken
@@ -37,13 +40,15 @@
 //! | W1 | sender reads turn | Acquire | R2: the last reader of the slot is done before it is written |
 //! | W2 | sender moves tail | Relaxed CAS | – ownership of a position needs only that the CAS is atomic |
 //! | W3 | sender stores turn = 2L+1 | Release | R1: the message is complete before it is seen |
-//! | W4 | batch sender reads head | Acquire | R3: all slots before head are released |
+//! | W4 | sender to a single receiver reads head | Acquire | R3: all slots before head are released |
+//! | W5 | such a sender reads what others have seen of head | Acquire | W6, and by that R3 |
+//! | W6 | such a sender notes what it has seen of head | Release | W5 |
 //! | R1 | receiver reads turn | Acquire | W3 |
-//! | R2 | receiver stores turn = 2L+2 | Release | W1 |
+//! | R2 | one of many receivers stores turn = 2L+2 | Release | W1 |
 //! | R3 | the single receiver stores head | Release | W4 |
 //!
-//! A batch claim (W4) is only for rings with one receiver, which releases in order: there `head = h` says that
-//! every slot below h is released. `tests/loom` checks conservation and order with more messages than slots,
+//! W1 and R2 are for rings with many receivers (output), W4 to W6 and R3 for those with one (input), which releases in order:
+//! there `head = h` says that every slot below h is released. `tests/loom` checks conservation and order with more messages than slots,
 //! and that weakening any label to Relaxed is seen to fail.
 //!
 //! # Closing
@@ -73,6 +78,8 @@ use crate::sync::{AtomicU64, Label, Ordering, order};
 pub(crate) use memory::{Express, Keeps, express_mark};
 pub(crate) use memory::{Header, Memory};
 pub(crate) use receiver::Received;
+#[cfg(rk_loom)]
+pub(crate) use sender::Claim;
 pub(crate) use sender::ClaimError;
 pub(crate) use wait::EventCount;
 
@@ -93,6 +100,8 @@ pub(crate) struct Ring {
 #[derive(Debug)]
 struct Tail {
     position: AtomicU64,
+    /// What senders have last seen of `head`: that line moves between cores once a lap and not with every message.
+    seen_head: AtomicU64,
     /// Messages that did not come from the host; counted by those who send them.
     uncounted: AtomicU64,
 }
@@ -109,7 +118,7 @@ impl Ring {
     pub(crate) fn over(capacity: u32, memory: Memory) -> Self {
         assert!(capacity.is_power_of_two() && capacity >= 2);
         Self {
-            tail: CachePadded::new(Tail { position: AtomicU64::new(0), uncounted: AtomicU64::new(0) }),
+            tail: CachePadded::new(Tail { position: AtomicU64::new(0), seen_head: AtomicU64::new(0), uncounted: AtomicU64::new(0) }),
             head: CachePadded::new(AtomicU64::new(0)),
             memory,
             mask: u64::from(capacity) - 1,
@@ -180,7 +189,7 @@ impl Ring {
 
     /// Whether a position was claimed and not published.
     pub(crate) fn is_claimed(&self, position: u64) -> bool {
-        position < self.tail() && self.turn(position).load(Ordering::Acquire) == self.free_turn(position)
+        position < self.tail() && self.turn(position).load(Ordering::Acquire) <= self.free_turn(position)
     }
 
     /// Whether a position was taken and not released.

@@ -41,7 +41,6 @@ impl Ring {
     /// As [`Ring::peek`], which has returned a message since the last call.
     pub(crate) unsafe fn advance(&self) -> u64 {
         let head = self.head.load(Ordering::Relaxed);
-        self.turn(head).store(self.free_turn(head) + 2, order(Label::R2, Ordering::Release));
         self.head.store(head + 1, order(Label::R3, Ordering::Release));
         head + 1
     }

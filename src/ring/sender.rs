@@ -24,7 +24,7 @@ pub(crate) struct Claim<'a> {
 }
 
 impl Ring {
-    /// Claims one slot.
+    /// Claims one slot of a ring with many receivers, who release in any order.
     pub(crate) fn claim(&self) -> Result<Claim<'_>, ClaimError> {
         let mut tail = self.tail.position.load(Ordering::Relaxed);
         loop {
@@ -56,16 +56,22 @@ impl Ring {
     }
 
     /// Claims up to `count` slots (at least 1) of a ring with a single receiver.
+    #[inline]
     pub(crate) fn claim_batch(&self, count: u64) -> Result<Claim<'_>, ClaimError> {
         let mut tail = self.tail.position.load(Ordering::Relaxed);
         loop {
             if tail & CLOSED != 0 {
                 return Err(ClaimError::Closed);
             }
-            let head = self.head.load(order(Label::W4, Ordering::Acquire));
             // `tail` may be old, and then `head` be past it: the CAS will say so.
-            let room = (head + self.capacity()).saturating_sub(tail).min(self.capacity());
-            let take = room.min(count);
+            let room = |head: u64| (head + self.capacity()).saturating_sub(tail).min(self.capacity());
+            let mut take = room(self.tail.seen_head.load(order(Label::W5, Ordering::Acquire)));
+            if take < count {
+                let head = self.head.load(order(Label::W4, Ordering::Acquire));
+                self.tail.seen_head.store(head, order(Label::W6, Ordering::Release));
+                take = room(head).min(count);
+            }
+            let take = take.min(count);
             if take == 0 {
                 let seen = self.tail.position.load(Ordering::Relaxed);
                 if seen == tail {

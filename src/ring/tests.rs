@@ -26,12 +26,21 @@ fn bytes_of(received: &super::Received) -> &[u8] {
     unsafe { std::slice::from_raw_parts(received.payload, received.header.payload_size as usize) }
 }
 
-fn send_all(ring: &Ring, sender: u64, batches: bool) {
+/// How a sender claims: slots of a ring with one receiver, many of them or one; or of one with many.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Batches,
+    OneByOne,
+    ToMany,
+}
+
+fn send_all(ring: &Ring, sender: u64, way: Way) {
     let mut number = 0;
     while number < EACH {
-        let claim = match batches {
-            true => ring.claim_batch((EACH - number).min(1 + number % 7)),
-            false => ring.claim(),
+        let claim = match way {
+            Way::Batches => ring.claim_batch((EACH - number).min(1 + number % 7)),
+            Way::OneByOne => ring.claim_batch(1),
+            Way::ToMany => ring.claim(),
         };
         match claim {
             Ok(mut claim) => {
@@ -48,13 +57,14 @@ fn send_all(ring: &Ring, sender: u64, batches: bool) {
 
 #[test]
 fn lesson_02_one_receiver_in_place_loses_and_doubles_nothing() {
-    for (capacity, batches) in [(2, false), (2, true), (64, false), (64, true)] {
+    use Way::{Batches, OneByOne};
+    for (capacity, way) in [(2, OneByOne), (2, Batches), (64, OneByOne), (64, Batches)] {
         let ring = Ring::new(capacity, 64).expect("memory");
         let mut next = HashMap::new();
         thread::scope(|scope| {
             for sender in 1..=SENDERS {
                 let ring = &ring;
-                scope.spawn(move || send_all(ring, sender, batches));
+                scope.spawn(move || send_all(ring, sender, way));
             }
             let mut left = SENDERS * EACH;
             while left > 0 {
@@ -87,7 +97,7 @@ fn lesson_02_many_receivers_that_release_in_any_order_lose_and_double_nothing() 
         thread::scope(|scope| {
             for sender in 1..=SENDERS {
                 let ring = &ring;
-                scope.spawn(move || send_all(ring, sender, false));
+                scope.spawn(move || send_all(ring, sender, Way::ToMany));
             }
             for _ in 0..3 {
                 let (ring, seen, taken, start) = (&ring, &seen, &taken, &start);
@@ -145,7 +155,7 @@ fn what_was_claimed_before_the_close_is_received_and_nothing_after() {
                 scope.spawn(move || {
                     while !go.load(Ordering::Acquire) {}
                     for number in 0.. {
-                        match ring.claim() {
+                        match ring.claim_batch(1) {
                             Ok(mut claim) => {
                                 claim.publish(&header(sender, number), &payload(sender, number), 0, 0);
                                 accepted.fetch_add(1, Ordering::Relaxed);

@@ -355,7 +355,7 @@ impl Kernel {
         for offset in 0..tries {
             let block = (first + offset) % self.options.grid_size;
             let ring = self.input(block)?;
-            match ring.claim() {
+            match ring.claim_batch(1) {
                 Ok(mut claim) => {
                     if source.is_some() {
                         ring.count_foreign(1);
