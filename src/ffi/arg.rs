@@ -231,6 +231,23 @@ pub(super) fn message<'a>(pointer: *const RkMessage, argument: &'static str) -> 
     outgoing(&read(pointer, argument)?)
 }
 
+/// The same, if nothing is wrong with it.
+#[inline]
+pub(super) fn quick_message<'a>(pointer: *const RkMessage) -> Option<Outgoing<'a>> {
+    if pointer.is_null() || !pointer.is_aligned() {
+        return None;
+    }
+    // SAFETY: not NULL, aligned; the header asks for a readable message.
+    let message = unsafe { &*pointer };
+    let size = message.payload_size;
+    if message.payload.is_null() || size > isize::MAX as usize {
+        return None;
+    }
+    // SAFETY: not NULL, size in range; the header asks for that many readable bytes.
+    let payload = unsafe { std::slice::from_raw_parts(message.payload.cast(), size) };
+    Some(Outgoing { payload, ..header(message) })
+}
+
 /// The parts of a message that a sender says.
 pub(super) fn outgoing<'a>(message: &RkMessage) -> Result<Outgoing<'a>> {
     let (size, limit) = (message.payload_size, isize::MAX as usize);

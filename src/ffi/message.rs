@@ -4,7 +4,7 @@ use super::kernel::NO_EVENTS;
 use super::runtime::find;
 use super::{arg, guard};
 use crate::error::{Error, Result};
-use crate::layout::{RkDeadLetter, RkKernel, RkLoan, RkMessage, RkOp, RkRuntime, RkStatus};
+use crate::layout::{RK_OK, RkDeadLetter, RkKernel, RkLoan, RkMessage, RkOp, RkRuntime, RkStatus};
 use crate::runtime::{KernelHandle, lease};
 
 /// Sends one message: copies it; RK_OK means queued.
@@ -17,10 +17,11 @@ use crate::runtime::{KernelHandle, lease};
 /// Pointers are NULL or valid as the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rk_send(kernel: RkKernel, message: *const RkMessage, timeout_ns: u64) -> RkStatus {
-    guard::status(|| {
-        let message = arg::message(message, "message")?;
-        KernelHandle::from(kernel).send(&message, timeout_ns)
-    })
+    let kernel = KernelHandle::from(kernel);
+    if guard::quick(|| arg::quick_message(message).is_some_and(|message| kernel.quick_send(&message))) {
+        return RK_OK;
+    }
+    guard::status(|| kernel.send(&arg::message(message, "message")?, timeout_ns))
 }
 
 /// Sends messages in order; RK_OK when at least one was queued, `*sent` says how many, always.

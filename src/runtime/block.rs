@@ -340,7 +340,10 @@ impl Turn<'_> {
             !self.put_out()
         };
         let takes_input = !full || !self.is_stuck();
-        self.block.full.store(!takes_input, Ordering::Relaxed);
+        // Only if it changes: senders read this line.
+        if self.block.full.load(Ordering::Relaxed) == takes_input {
+            self.block.full.store(!takes_input, Ordering::Relaxed);
+        }
         takes_input
     }
 

@@ -170,8 +170,13 @@ impl KernelHandle {
         })
     }
 
-    /// `rk_send`.
+    /// `rk_send`, if it takes no more than a place in the queue. False: nothing was done.
     #[inline]
+    pub fn quick_send(self, message: &Outgoing<'_>) -> bool {
+        KERNELS.with(self.index(), |kernel| kernel.handle == self.0 && kernel.quick_send(message)) == Some(true)
+    }
+
+    /// `rk_send`.
     pub fn send(self, message: &Outgoing<'_>, timeout_ns: u64) -> Result<()> {
         let sent = self.with(|kernel| {
             let block = kernel.try_send(message, 0, None)?;
