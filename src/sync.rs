@@ -143,6 +143,18 @@ mod real {
         }
     }
 
+    /// Fetches a cache line for reading; any address will do.
+    #[inline(always)]
+    pub(crate) fn prefetch(address: *const u8) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch of any address has no effect but on caches.
+        unsafe {
+            core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = address;
+    }
+
     /// One turn of a wait that expects to be short.
     #[inline(always)]
     pub(crate) fn spin_loop() {

@@ -136,6 +136,7 @@ impl Memory {
     ///
     /// # Safety
     /// The caller has claimed the slot and not published it (I3).
+    #[inline(always)]
     pub(crate) unsafe fn write_header(&self, index: usize, header: &Header) {
         let slot = self.slot(index);
         // SAFETY: in bounds; no one else touches these fields by I3.
@@ -157,6 +158,12 @@ impl Memory {
         // SAFETY: fits by the caller's word; the caller's bytes cannot overlap a slot that nobody may read.
         // `copy` and not `copy_nonoverlapping`: an application may hand us a payload that lies in a loan.
         unsafe { std::ptr::copy(payload.as_ptr(), self.payload(index), payload.len()) }
+    }
+
+    /// Whether small messages go a second way.
+    #[inline]
+    pub(crate) fn has_express(&self) -> bool {
+        self.express.is_some()
     }
 
     /// Sends a message that is about to be published a second time, if there is a way for it.

@@ -23,6 +23,24 @@ impl Received {
     }
 }
 
+/// Messages between a prefetch and its use.
+#[cfg(not(rk_loom))]
+const AHEAD: u64 = 8;
+
+#[cfg(not(rk_loom))]
+impl Ring {
+    /// Fetches a slot that is to be read some messages after this one, if it is before `end`: the sender's core has it.
+    #[inline]
+    pub(crate) fn fetch_ahead(&self, position: u64, end: u64) {
+        let position = position + AHEAD;
+        if position < end {
+            let payload = self.payload(position);
+            crate::sync::prefetch(payload.wrapping_sub(crate::layout::SLOT_HEADER_SIZE));
+            crate::sync::prefetch(payload);
+        }
+    }
+}
+
 impl Ring {
     /// The message at head, for the single receiver; it stays there until [`Ring::advance`].
     ///

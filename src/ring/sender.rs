@@ -105,6 +105,7 @@ impl Ring {
 
     /// # Safety
     /// As [`Ring::publish_kept`].
+    #[inline(always)]
     unsafe fn write_and_publish(&self, position: u64, header: &Header, token: u64, meta: u64) {
         let index = self.index(position);
         // SAFETY: claimed and unpublished, by the caller's word.
@@ -115,25 +116,31 @@ impl Ring {
     }
 
     /// A small message takes the express, too. What has no payload here goes without: that is for who reads the slot.
+    #[inline(always)]
     fn hasten(&self, position: u64, header: &Header, payload: &[u8], token: u64, meta: u64) {
         #[cfg(not(rk_loom))]
-        {
-            let is_here = payload.len() == header.payload_size as usize;
-            let header =
-                Header { payload_size: if is_here { header.payload_size } else { u32::MAX }, ..*header };
-            let words = || {
-                let mut words = [0; crate::layout::EXPRESS_MAX / 8];
-                for (word, bytes) in words.iter_mut().zip(payload.chunks(8)) {
-                    let mut eight = [0; 8];
-                    eight[..bytes.len()].copy_from_slice(bytes);
-                    *word = u64::from_le_bytes(eight);
-                }
-                words
-            };
-            self.memory.hasten(position, &header, words, token, meta);
+        if self.memory.has_express() {
+            self.hasten_now(position, *header, payload, token, meta);
         }
         #[cfg(rk_loom)]
         let _ = (position, header, payload, token, meta);
+    }
+
+    #[cfg(not(rk_loom))]
+    #[inline(never)]
+    fn hasten_now(&self, position: u64, header: Header, payload: &[u8], token: u64, meta: u64) {
+        let is_here = payload.len() == header.payload_size as usize;
+        let header = Header { payload_size: if is_here { header.payload_size } else { u32::MAX }, ..header };
+        let words = || {
+            let mut words = [0; crate::layout::EXPRESS_MAX / 8];
+            for (word, bytes) in words.iter_mut().zip(payload.chunks(8)) {
+                let mut eight = [0; 8];
+                eight[..bytes.len()].copy_from_slice(bytes);
+                *word = u64::from_le_bytes(eight);
+            }
+            words
+        };
+        self.memory.hasten(position, &header, words, token, meta);
     }
 
     /// Publishes a position as holding no message; its token stays as it is.
@@ -165,6 +172,10 @@ impl Claim<'_> {
     }
 
     /// Writes and publishes the next position. The payload must fit the ring's slots.
+    ///
+    /// Inlined, so that the header stays in registers: one that was written by fields and is read as a whole waits for all
+    /// stores before it.
+    #[inline(always)]
     pub(crate) fn publish(&mut self, header: &Header, payload: &[u8], token: u64, meta: u64) {
         assert!(self.next < self.end, "more published than claimed");
         // SAFETY: this claim owns the position until it is published.

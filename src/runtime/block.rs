@@ -259,7 +259,7 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
     {
         return after;
     }
-    let mut handled = 0;
+    let (mut handled, mut known) = (0, 0);
     loop {
         let control = kernel.control();
         let phase = Kernel::phase(control);
@@ -279,7 +279,10 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
         // SAFETY: the gate makes this thread the single receiver.
         match block.input.get().and_then(|ring| unsafe { ring.peek() }.map(|received| (ring, received))) {
             Some((ring, received)) => {
-                note_depth(block, ring, &received, handled);
+                if handled == 0 {
+                    known = note_depth(block, ring, &received);
+                }
+                ring.fetch_ahead(received.position, known);
                 turn.take(&received, phase, control);
                 // SAFETY: as above, and a message was peeked.
                 unsafe { ring.advance() };
@@ -305,12 +308,11 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
 }
 
 /// Notes how deep the queue is, once in a turn. Where its end is, only senders write, and to look there takes the line from
-/// them: so only if there is more than this message.
-fn note_depth(block: &Block, ring: &Ring, received: &Received, handled: usize) {
-    if handled == 0 {
-        let depth = if ring.is_published(received.position + 1) { ring.depth() } else { 1 };
-        block.counters.depth_max.raise(depth);
-    }
+/// them: so only if there is more than this message. Returns that end.
+fn note_depth(block: &Block, ring: &Ring, received: &Received) -> u64 {
+    let depth = if ring.is_published(received.position + 1) { ring.depth() } else { 1 };
+    block.counters.depth_max.raise(depth);
+    received.position + depth
 }
 
 /// A runner inside the gate.

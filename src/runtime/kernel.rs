@@ -327,17 +327,25 @@ impl Kernel {
     }
 
     /// The header of a message from the host or another kernel.
+    #[inline(always)]
     pub(crate) fn input_header(&self, message: &Outgoing<'_>, source: Option<&Kernel>) -> Header {
         Header {
             correlation: message.correlation,
             source: source.map_or(0, |kernel| kernel.handle),
             payload_size: message.payload.len() as u32,
             tag: message.tag,
-            timestamp: match (self.options.has(RK_LAUNCH_TIMESTAMPS), source) {
-                (false, _) => RkTimestamp::default(),
-                (true, None) => self.core.host_clock.tick(unix_ns()),
-                (true, Some(kernel)) => kernel.clock.tick(unix_ns()),
+            timestamp: match self.options.has(RK_LAUNCH_TIMESTAMPS) {
+                false => RkTimestamp::default(),
+                true => self.stamp(source),
             },
+        }
+    }
+
+    #[inline(never)]
+    fn stamp(&self, source: Option<&Kernel>) -> RkTimestamp {
+        match source {
+            None => self.core.host_clock.tick(unix_ns()),
+            Some(kernel) => kernel.clock.tick(unix_ns()),
         }
     }
 
@@ -387,14 +395,7 @@ impl Kernel {
         }
         let Some(ring) = self.block(block).input.get() else { return false };
         let Ok(mut claim) = ring.claim_batch(1) else { return false };
-        let header = Header {
-            correlation: message.correlation,
-            source: 0,
-            payload_size: message.payload.len() as u32,
-            tag: message.tag,
-            timestamp: RkTimestamp::default(),
-        };
-        claim.publish(&header, message.payload, 0, message.deadline_ns);
+        claim.publish(&self.input_header(message, None), message.payload, 0, message.deadline_ns);
         self.block(block).gate.work_was_made();
         self.wake(block);
         true
