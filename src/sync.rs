@@ -143,6 +143,19 @@ mod real {
         }
     }
 
+    /// Fetches a cache line for writing; any address will do.
+    #[inline(always)]
+    pub(crate) fn prefetch_for_write(address: *const u8) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch of any address has no effect but on caches; a 64-bit processor that does not know this one does
+        // nothing. (The intrinsic makes it a prefetch for reading where the target's features do not name it.)
+        unsafe {
+            core::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = address;
+    }
+
     /// Fetches a cache line for reading; any address will do.
     #[inline(always)]
     pub(crate) fn prefetch(address: *const u8) {

@@ -118,7 +118,11 @@ impl Ring {
     pub(crate) fn over(capacity: u32, memory: Memory) -> Self {
         assert!(capacity.is_power_of_two() && capacity >= 2);
         Self {
-            tail: CachePadded::new(Tail { position: AtomicU64::new(0), seen_head: AtomicU64::new(0), uncounted: AtomicU64::new(0) }),
+            tail: CachePadded::new(Tail {
+                position: AtomicU64::new(0),
+                seen_head: AtomicU64::new(0),
+                uncounted: AtomicU64::new(0),
+            }),
             head: CachePadded::new(AtomicU64::new(0)),
             memory,
             mask: u64::from(capacity) - 1,

@@ -5,6 +5,10 @@ use super::{CLOSED, Header, Ring};
 use crate::layout::SLOT_SKIPPED;
 use crate::sync::{Label, Ordering, order};
 
+/// Messages between a prefetch and its use.
+#[cfg(not(rk_loom))]
+const AHEAD: u64 = 8;
+
 /// Why nothing could be claimed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ClaimError {
@@ -115,6 +119,19 @@ impl Ring {
         self.store_published(position);
     }
 
+    /// Fetches the slot that will be written some messages later: the receiver's core has it still.
+    #[inline(always)]
+    fn prepare(&self, position: u64) {
+        #[cfg(not(rk_loom))]
+        if self.mask >= 4 * AHEAD {
+            let payload = self.payload(position + AHEAD);
+            crate::sync::prefetch_for_write(payload.wrapping_sub(crate::layout::SLOT_HEADER_SIZE));
+            crate::sync::prefetch_for_write(payload);
+        }
+        #[cfg(rk_loom)]
+        let _ = position;
+    }
+
     /// A small message takes the express, too. What has no payload here goes without: that is for who reads the slot.
     #[inline(always)]
     fn hasten(&self, position: u64, header: &Header, payload: &[u8], token: u64, meta: u64) {
@@ -178,6 +195,7 @@ impl Claim<'_> {
     #[inline(always)]
     pub(crate) fn publish(&mut self, header: &Header, payload: &[u8], token: u64, meta: u64) {
         assert!(self.next < self.end, "more published than claimed");
+        self.ring.prepare(self.next);
         // SAFETY: this claim owns the position until it is published.
         unsafe {
             // First, because it is what is waited for.

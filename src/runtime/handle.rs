@@ -173,7 +173,8 @@ impl KernelHandle {
     /// `rk_send`, if it takes no more than a place in the queue. False: nothing was done.
     #[inline]
     pub fn quick_send(self, message: &Outgoing<'_>) -> bool {
-        KERNELS.with(self.index(), |kernel| kernel.handle == self.0 && kernel.quick_send(message)) == Some(true)
+        KERNELS.with(self.index(), |kernel| kernel.handle == self.0 && kernel.quick_send(message))
+            == Some(true)
     }
 
     /// `rk_send`.

@@ -198,12 +198,7 @@ impl Post {
     }
 
     fn behind(gate: Gate, state: u32) -> Self {
-        Self {
-            gate,
-            mail: AtomicU32::new(0),
-            state: AtomicU32::new(state),
-            body: Guarded::new(0),
-        }
+        Self { gate, mail: AtomicU32::new(0), state: AtomicU32::new(state), body: Guarded::new(0) }
     }
 
     /// What a runner does, in the order of `block::run`.
