@@ -20,7 +20,7 @@ failed=0
 suites="conformance_message conformance_call conformance_handler conformance_lifecycle conformance_metrics conformance_nested \
 conformance_batch conformance_counts conformance_process conformance_reentry conformance_route conformance_shutdown \
 conformance_state conformance_time misuse misuse_handles misuse_memory"
-programs="layout $suites fork fork_busy exit thread_end idle idle_waits stress stress_kernels soak"
+programs="layout $suites fork fork_busy exit thread_end idle idle_waits stress stress_kernels stress_streams soak"
 
 LD_LIBRARY_PATH=$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export LD_LIBRARY_PATH
@@ -70,7 +70,7 @@ done
 # lesson 7: the same answers from a debug build, where an overflow is a panic.
 mkdir -p "$out/debug"
 ln -sf "$debug/libringkernel.so" "$out/debug/libringkernel.so.0"
-for program in $suites stress stress_kernels; do
+for program in $suites stress stress_kernels stress_streams; do
   step "debug library $program" env RK_TEST_SLOW=1 LD_LIBRARY_PATH="$out/debug" timeout 900 "$out/$program.gcc-c99"
 done
 
@@ -89,7 +89,7 @@ for program in layout $suites; do
   step "valgrind $program" grind "$out/$program.gcc-c99"
 done
 
-for program in $suites stress stress_kernels; do
+for program in $suites stress stress_kernels stress_streams; do
   step "compile $program sanitized" compile gcc \
     "-std=c99 -fsanitize=address,undefined -fno-sanitize-recover=all" "$program" "$out/$program.san"
   # The library's threads may have been stopped in the middle of anything when the process ends.
