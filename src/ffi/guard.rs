@@ -37,11 +37,14 @@ pub(super) fn plain<T>(fallback: T, body: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(fallback)
 }
 
-/// For the shortest way of an export, which has nothing to say but "done": false means nothing was done, and the whole way
-/// is to be taken. A result with an error in it goes through memory, and to read it back waits for all stores before it.
+/// For the shortest way of an export, which has nothing to say but how much was done; the whole way is for the rest. A result
+/// with an error in it goes through memory, and to read it back waits for all stores before it.
 #[inline]
-pub(super) fn quick(body: impl FnOnce() -> bool) -> bool {
-    !process::is_forked_child() && catch_unwind(AssertUnwindSafe(body)).unwrap_or(false)
+pub(super) fn quick<T: Default>(body: impl FnOnce() -> T) -> T {
+    if process::is_forked_child() {
+        return T::default();
+    }
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_default()
 }
 
 #[inline]

@@ -144,16 +144,16 @@ pub unsafe extern "C" fn rk_reserve_batch(
 ) -> RkStatus {
     guard::status(|| {
         let reserved = arg::out(reserved, "reserved")?;
+        let mut lent = 0;
         let result = arg::out_array(out, count, "out").and_then(|mut out| {
-            let loans =
-                KernelHandle::from(kernel).reserve_batch(block, payload_size, out.capacity(), timeout_ns)?;
-            for (index, loan) in loans.iter().enumerate() {
-                out.write(index, *loan);
-            }
-            Ok(loans.len())
+            let capacity = out.capacity();
+            KernelHandle::from(kernel).reserve_batch(block, payload_size, capacity, timeout_ns, |loan| {
+                out.write(lent, loan);
+                lent += 1;
+            })
         });
-        reserved.write(*result.as_ref().unwrap_or(&0));
-        result.map(drop)
+        reserved.write(lent);
+        result
     })
 }
 
@@ -170,6 +170,12 @@ pub unsafe extern "C" fn rk_commit_batch(
     headers: *const RkMessage,
     count: usize,
 ) -> RkStatus {
+    let done = guard::quick(|| quick_commit(loans, headers, count));
+    if done == count && count != 0 {
+        return RK_OK;
+    }
+    let (loans, count) = (loans.wrapping_add(done), count.wrapping_sub(done));
+    let headers = if headers.is_null() { headers } else { headers.wrapping_add(done) };
     guard::status(|| {
         let values = arg::array(loans.cast_const(), count, "loans")?.to_vec();
         let headers = if headers.is_null() { None } else { Some(arg::array(headers, count, "headers")?) };
@@ -182,6 +188,34 @@ pub unsafe extern "C" fn rk_commit_batch(
         first
     })
 }
+
+/// Commits loans from the first on as long as nothing is in the way; how many.
+fn quick_commit(loans: *mut RkLoan, headers: *const RkMessage, count: usize) -> usize {
+    let (Ok(values), Ok(headers)) = (
+        arg::array(loans.cast_const(), count, "loans"),
+        arg::array(headers, if headers.is_null() { 0 } else { count }, "headers"),
+    ) else {
+        return 0;
+    };
+    let header = |index: usize| arg::header(headers.get(index).unwrap_or(&EMPTY));
+    let mut done = 0;
+    while done < count {
+        // The copies are of the stack: what was checked is what is committed.
+        let mut run = [values[done]; RUN];
+        let length = RUN.min(count - done);
+        run[..length].copy_from_slice(&values[done..done + length]);
+        let committed = lease::quick_commit(&run[..length], |index| header(done + index));
+        (done..done + committed).for_each(|index| arg::clear_loan(loans.wrapping_add(index)));
+        done += committed;
+        if committed < length {
+            break;
+        }
+    }
+    done
+}
+
+/// Loans that are committed at once.
+const RUN: usize = 16;
 
 /// Takes the next message of the kernel's output queue: a view, to be given back with rk_release.
 ///

@@ -101,6 +101,7 @@ impl Ring {
     ///
     /// # Safety
     /// The caller owns the position: it was kept and nobody has published it since.
+    #[inline(always)]
     pub(crate) unsafe fn publish_kept(&self, position: u64, header: &Header, token: u64, meta: u64) {
         // SAFETY: by the caller's word.
         unsafe { self.write_and_publish(position, header, token, meta) };
@@ -210,6 +211,7 @@ impl Claim<'_> {
     /// [`Ring::publish_kept`], whoever wins the token.
     pub(crate) fn keep(&mut self, token: u64, meta: u64) {
         assert!(self.next < self.end, "more kept than claimed");
+        self.ring.prepare(self.next);
         let index = self.ring.index(self.next);
         self.ring.memory.meta(index).store(meta, Ordering::Relaxed);
         self.ring.memory.token(index).store(token, Ordering::Release);

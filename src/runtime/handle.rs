@@ -254,8 +254,9 @@ impl KernelHandle {
 
     /// `rk_reserve`.
     pub fn reserve(self, block: u32, size: usize, timeout_ns: u64) -> Result<RkLoan> {
-        let loans = self.reserve_batch(block, size, 1, timeout_ns)?;
-        Ok(loans[0])
+        let mut lent = None;
+        self.reserve_batch(block, size, 1, timeout_ns, |loan| lent = Some(loan))?;
+        lent.ok_or(Error::Internal { what: "a reservation that succeeded lent nothing" })
     }
 
     /// `rk_reserve_batch`.
@@ -265,22 +266,19 @@ impl KernelHandle {
         size: usize,
         count: usize,
         timeout_ns: u64,
-    ) -> Result<Vec<RkLoan>> {
-        let mut loans = Vec::new();
+        mut out: impl FnMut(RkLoan),
+    ) -> Result<()> {
         if count == 0 {
-            return self.with(|_| Ok(loans));
+            return self.with(|_| Ok(()));
         }
-        let first = self
-            .with(|kernel| lease::reserve(kernel, block, size, count as u64, &mut |loan| loans.push(loan)));
+        let first = self.with(|kernel| lease::reserve(kernel, block, size, count as u64, &mut out));
         match first {
-            Err(Error::Full { .. }) if timeout_ns != 0 => {
-                self.wait_for_space(timeout_ns, "rk_reserve", |kernel| {
-                    lease::reserve(kernel, block, size, count as u64, &mut |loan| loans.push(loan))
-                })?;
-            }
-            first => first?,
+            Err(Error::Full { .. }) if timeout_ns != 0 => self
+                .wait_for_space(timeout_ns, "rk_reserve", |kernel| {
+                    lease::reserve(kernel, block, size, count as u64, &mut out)
+                }),
+            first => first,
         }
-        Ok(loans)
     }
 
     /// `rk_receive`.
