@@ -232,7 +232,7 @@ pub(super) fn message<'a>(pointer: *const RkMessage, argument: &'static str) -> 
 }
 
 /// The same, if nothing is wrong with it.
-#[inline]
+#[inline(always)]
 pub(super) fn quick_message<'a>(pointer: *const RkMessage) -> Option<Outgoing<'a>> {
     if pointer.is_null() || !pointer.is_aligned() {
         return None;
@@ -241,7 +241,7 @@ pub(super) fn quick_message<'a>(pointer: *const RkMessage) -> Option<Outgoing<'a
     let message = unsafe { &*pointer };
     let size = message.payload_size;
     if message.payload.is_null() || size > isize::MAX as usize {
-        return None;
+        return (size == 0).then(|| header(message));
     }
     // SAFETY: not NULL, size in range; the header asks for that many readable bytes.
     let payload = unsafe { std::slice::from_raw_parts(message.payload.cast(), size) };
@@ -258,6 +258,7 @@ pub(super) fn outgoing<'a>(message: &RkMessage) -> Result<Outgoing<'a>> {
 }
 
 /// The parts of a message header, without its payload.
+#[inline(always)]
 pub(super) fn header<'a>(message: &RkMessage) -> Outgoing<'a> {
     Outgoing {
         payload: &[],

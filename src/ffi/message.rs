@@ -39,14 +39,27 @@ pub unsafe extern "C" fn rk_send_batch(
     timeout_ns: u64,
     sent: *mut usize,
 ) -> RkStatus {
+    let kernel = KernelHandle::from(kernel);
+    let quick = || match (arg::out(sent, "sent"), arg::array(messages, count, "messages")) {
+        (Ok(_), Ok(messages)) => {
+            kernel.quick_send_batch(count, |index| arg::quick_message(&raw const messages[index]))
+        }
+        _ => 0,
+    };
+    let begun = guard::quick(quick);
     guard::status(|| {
         let sent = arg::out(sent, "sent")?;
+        if begun > 0 && begun == count {
+            sent.write(begun);
+            return Ok(());
+        }
         let (done, result) = match arg::array(messages, count, "messages") {
-            Ok(messages) => KernelHandle::from(kernel).send_batch(
-                messages.len(),
-                |i| arg::outgoing(&messages[i]),
-                timeout_ns,
-            ),
+            Ok(messages) => {
+                let rest = &messages[begun..];
+                let timeout_ns = if begun > 0 { 0 } else { timeout_ns };
+                let (done, result) = kernel.send_batch(rest.len(), |i| arg::outgoing(&rest[i]), timeout_ns);
+                (begun + done, if begun > 0 { Ok(()) } else { result })
+            }
             Err(error) => (0, Err(error)),
         };
         sent.write(done);

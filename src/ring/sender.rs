@@ -207,6 +207,16 @@ impl Claim<'_> {
         self.next += 1;
     }
 
+    /// Publishes the next position as holding no message.
+    #[cold]
+    pub(crate) fn skip(&mut self) {
+        assert!(self.next < self.end, "more skipped than claimed");
+        let skipped = Header { payload_size: SLOT_SKIPPED, ..Header::default() };
+        // SAFETY: this claim owns the position.
+        unsafe { self.ring.publish_kept(self.next, &skipped, 0, 0) };
+        self.next += 1;
+    }
+
     /// Keeps the next position open with a token: somebody publishes it later by
     /// [`Ring::publish_kept`], whoever wins the token.
     pub(crate) fn keep(&mut self, token: u64, meta: u64) {
@@ -221,11 +231,8 @@ impl Claim<'_> {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        let skipped = Header { payload_size: SLOT_SKIPPED, ..Header::default() };
         while self.next < self.end {
-            // SAFETY: this claim owns the position.
-            unsafe { self.ring.publish_kept(self.next, &skipped, 0, 0) };
-            self.next += 1;
+            self.skip();
         }
     }
 }

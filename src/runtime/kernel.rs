@@ -32,6 +32,7 @@ use super::route::Routes;
 use crate::clock::HybridClock;
 use crate::error::{Error, Result};
 use crate::layout::*;
+use crate::limits::BATCH_MAX;
 use crate::metrics::Sums;
 use crate::ring::{ClaimError, EventCount, Header, Ring};
 use crate::sync::{
@@ -384,21 +385,60 @@ impl Kernel {
     /// [`Kernel::try_send`] of a message of the host and the wake-up, where nothing is in the way. False: nothing was done.
     #[inline]
     pub(crate) fn quick_send(&self, message: &Outgoing<'_>) -> bool {
-        let options = &self.options;
-        let block = if message.block == RK_ANY_BLOCK && options.grid_size == 1 { 0 } else { message.block };
-        if !self.state().accepts()
-            || message.payload.len() > options.payload_max as usize
-            || block >= options.grid_size
-            || options.has(RK_LAUNCH_TIMESTAMPS)
-        {
-            return false;
-        }
-        let Some(ring) = self.block(block).input.get() else { return false };
+        let Some((block, ring)) = self.quick_target(message) else { return false };
         let Ok(mut claim) = ring.claim_batch(1) else { return false };
         claim.publish(&self.input_header(message, None), message.payload, 0, message.deadline_ns);
         self.block(block).gate.work_was_made();
         self.wake(block);
         true
+    }
+
+    /// The same for up to `count` messages that go to the block of the first; how many were sent.
+    #[inline(always)]
+    pub(crate) fn quick_send_run<'a>(
+        &self,
+        count: usize,
+        message: impl Fn(usize) -> Option<Outgoing<'a>>,
+    ) -> usize {
+        let Some(first) = message(0) else { return 0 };
+        let Some((block, ring)) = self.quick_target(&first) else { return 0 };
+        let limit = self.options.payload_max as usize;
+        let fits = |message: &Outgoing<'_>| message.block == first.block && message.payload.len() <= limit;
+        let mut run = 1;
+        while run < count.min(BATCH_MAX) && message(run).is_some_and(|message| fits(&message)) {
+            run += 1;
+        }
+        let Ok(mut claim) = ring.claim_batch(run as u64) else { return 0 };
+        let claimed = claim.remaining() as usize;
+        for index in 0..claimed {
+            // Read again, so checked again: it is the application's memory.
+            let Some(message) = message(index) else {
+                claim.skip();
+                continue;
+            };
+            if fits(&message) {
+                let header = self.input_header(&message, None);
+                claim.publish(&header, message.payload, 0, message.deadline_ns);
+            } else {
+                claim.skip();
+            }
+        }
+        drop(claim);
+        self.block(block).gate.work_was_made();
+        self.wake(block);
+        claimed
+    }
+
+    /// Where a message of the host goes, if that takes no more than a look.
+    #[inline(always)]
+    fn quick_target(&self, message: &Outgoing<'_>) -> Option<(u32, &Ring)> {
+        let options = &self.options;
+        let block = if message.block == RK_ANY_BLOCK && options.grid_size == 1 { 0 } else { message.block };
+        let is_plain = self.state().accepts()
+            && message.payload.len() <= options.payload_max as usize
+            && block < options.grid_size
+            && !options.has(RK_LAUNCH_TIMESTAMPS);
+        if is_plain { Some((block, self.block(block).input.get()?)) } else { None }
     }
 
     /// Makes a block run if it rests; after `work_was_made` of its gate.

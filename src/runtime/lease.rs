@@ -268,7 +268,9 @@ fn give_loan_back(loan: &RkLoan, header: &Header, deadline_ns: u64) -> Result<()
 pub fn quick_commit<'a>(loans: &[RkLoan], header: impl Fn(usize) -> Outgoing<'a>) -> usize {
     let Some(first) = loans.first().map(|loan| Lease::decode(loan.lease)) else { return 0 };
     let done = with_entry(first, |entry| {
-        let (kernel, ring, Some(block)) = (&entry.kernel, entry.ring(), entry.block) else { return (0, None) };
+        let (kernel, ring, Some(block)) = (&entry.kernel, entry.ring(), entry.block) else {
+            return (0, None);
+        };
         if kernel.options.has(RK_LAUNCH_TIMESTAMPS) {
             return (0, None);
         }
