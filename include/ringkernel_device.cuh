@@ -65,12 +65,17 @@
  *       (records), or any time (input: but the host does not release a slot whose turn is not stored yet, whatever the
  *       device says it has taken). A reader that finds other positions in an entry finds nothing; for the input there is the slot.
  *   D10 Positions have 31 bits in a word. All words of every entry are written at least once in 2^27 positions, so none
- *       is ever mistaken for one of 2^31 positions later.
+ *       is ever mistaken for one of 2^31 positions later. What is written for that purpose alone, beside a large message, bears a
+ *       position 2^30 away: no reader is near it before it is written again. For the outbox it is written when D9 allows it.
  *   D11 A record repeats 25 bits of how much input was taken (and fenced, where it was read from a slot) when it was made, so who
  *       gets an answer finds the places of all messages before it free, not only when status.taken is looked at again.
  *       It may arrive after a later status.taken: a difference that is negative, as a number of 25 bits, frees nothing.
  *   D12 The host stores control.hold (release) before it gives back the place of a record whose message finds no room. So a block that
  *       had to wait for a place learns of it (H4, then the look's load after it) before it takes another message.
+ *   D13 A block of a short launch that has come to its end says so in its record: launched again for the sake of others, it leaves.
+ *   D14 A grid barrier and a pause: while blocks wait at the barrier the others take messages although they are to pause, and
+ *       say RUNNING before they do. They arrive at the barrier after that, and who waited leaves it after they arrived, so PAUSED
+ *       of all blocks still means that no handler runs. A block that has come to its end breaks the barrier.
  * A message that came as an entry was never read from its slot: that it is taken can be said without a fence, unless a record
  * (a failure) refers to the slot.
  *
@@ -162,7 +167,9 @@ struct alignas(64) rkd_record {
 static_assert(sizeof(rkd_record) == 64, "rkd_record");
 
 struct alignas(128) rkd_seat { /* device memory */
-  rkd_u64 peer_tail, reserved0[15];
+  rkd_u64 peer_tail;
+  rkd_u64 done; /* of short launches: the kernel that has come to its end here, which is not to begin again */
+  rkd_u64 reserved0[14];
   rkd_u64 peer, clock, barrier, epoch;
   rkd_u64 input_head, outbox_tail, peer_head, started, processed, failed, sent, taken, peer_taken;
   rkd_u32 peer_shift, stride, payload_max, fault;
@@ -267,6 +274,7 @@ RKD_AT(rkd_slot, node, 60);
 #define RKD_SKIPPED 0xffffffffu
 #define RKD_EXPRESS_ENTRIES 64u
 #define RKD_EXPRESS_MAX 64u /* bytes of payload */
+#define RKD_FAR 0x40000000ull /* half of all marks */
 #define RKD_POSITION 0xffffffffffffull
 
 /* ---- The platform ---- */
@@ -418,7 +426,7 @@ struct alignas(64) rk_context_t {
   rkd_u64 unix_offset, next_block, copy_from, host_sends, sends_done, shown, counted;
   rkd_u32 busy_sleep_ns, idle_sleep_ns, once, once_left;
   rkd_u32 express_found, quiet, expired, slot_was_read;
-  rkd_u32 action, refused, occupied, closed, fault, from_peer, replied, fenced, prefer_peer, copy_size, barrier_passed;
+  rkd_u32 action, refused, occupied, closed, fault, from_peer, replied, fenced, prefer_peer, copy_size, barrier_passed, barrier_waits, resumed;
   rk_status_t result;
 };
 
@@ -500,7 +508,9 @@ RKP_COLD void rkd_record_out(rk_context_t *c, rkd_u32 op, rkd_u32 block, rkd_u64
   const rkd_u64 position = c->outbox_tail;
   const rkd_u64 express = c->tenant.express_out;
   const bool small = express && size <= RKD_EXPRESS_MAX;
-  const rkd_u64 room = small && capacity > RKD_EXPRESS_ENTRIES ? RKD_EXPRESS_ENTRIES : capacity;
+  const bool refresh = express && (position / RKD_EXPRESS_ENTRIES & 0xfffffu) == 0; /* D10 */
+  /* Who writes the entry waits until the record that was in it has been taken. */
+  const rkd_u64 room = (small || refresh) && capacity > RKD_EXPRESS_ENTRIES ? RKD_EXPRESS_ENTRIES : capacity;
   while (position - c->outbox_head >= room) {
     c->outbox_head = rkp_load_acquire_sys(&c->control->outbox_head); /* H4 */
     if (position - c->outbox_head < room) break;
@@ -512,7 +522,6 @@ RKP_COLD void rkd_record_out(rk_context_t *c, rkd_u32 op, rkd_u32 block, rkd_u64
   if (c->tenant.flags & RK_LAUNCH_TIMESTAMPS) stamp = rkd_tick(c);
   const rkd_u32 low = (rkd_u32)c->taken << 7 | (rkd_u32)(stamp & 127); /* D11 */
   char *entry = (char *)express + (position % RKD_EXPRESS_ENTRIES) * 256u;
-  const bool refresh = (position / RKD_EXPRESS_ENTRIES & 0xfffffu) == 0; /* D10 */
   c->outbox_tail = position + 1;
   if (small) {
     const rkd_u64 mark = rkd_mark(position);
@@ -538,9 +547,9 @@ RKP_COLD void rkd_record_out(rk_context_t *c, rkd_u32 op, rkd_u32 block, rkd_u64
     return;
   }
   char *slot = (char *)c->tenant.outbox + (position & (capacity - 1)) * c->tenant.stride;
-  if (express && refresh && position >= RKD_EXPRESS_ENTRIES) {
-    /* The entry is written all the same, for a position that is long over. */
-    for (rkd_u32 pair = 0; pair < 16u; pair++) rkd_express_pair(entry, pair, 0, rkd_mark(position - RKD_EXPRESS_ENTRIES));
+  if (refresh) {
+    /* The entry is written all the same, for a position that is as far as can be from all that are in use. */
+    for (rkd_u32 pair = 0; pair < 16u; pair++) rkd_express_pair(entry, pair, 0, rkd_mark(position + RKD_FAR));
   }
   rkd_copy(slot + 64, payload, size);
   rkp_put8(slot + 8, correlation);
@@ -733,6 +742,7 @@ RKP_DEVICE bool rkd_context_grid_sync(rk_context_t *ctx) {
         } else if ((round & 63u) == 0 && (rkp_load_relaxed_sys(&ctx->control->command) & 0xff) >= RKD_STOP) {
           next = seen | broken;
         } else {
+          if ((round & 63u) == 0) rkp_store_relaxed_sys(&ctx->status->heartbeat, ++ctx->polls); /* it waits, it does not hang */
           seen = rkp_load_acquire_gpu(word);
           continue;
         }
@@ -854,10 +864,30 @@ RKP_COLD void rkd_save(rk_context_t *c) {
   s->peer_taken = c->peer_taken;
 }
 
+/* Blocks that wait at the barrier wait in vain once one has come to its end. */
+RKP_DEVICE void rkd_break_barrier(rk_context_t *c) {
+  void *word = &((rkd_seat *)c->tenant.seat0)->barrier;
+  rkd_u64 seen = rkp_load_acquire_gpu(word);
+  for (;;) {
+    const rkd_u64 found = rkp_cas_gpu(word, seen, seen | 1ull << 31);
+    if (found == seen) return;
+    seen = found;
+  }
+}
+
+/* Whether blocks wait at the barrier for others, by lane 0. */
+RKP_DEVICE bool rkd_barrier_waits(const rk_context_t *c) {
+  if (!(c->tenant.flags & RK_LAUNCH_COOPERATIVE)) return false;
+  const rkd_u32 low = (rkd_u32)rkp_load_acquire_gpu(&((rkd_seat *)c->tenant.seat0)->barrier);
+  return low != 0 && !(low >> 31);
+}
+
 /* The end of a tenancy, by lane 0. */
 RKP_COLD void rkd_done(rk_context_t *c) {
   rkd_show(c);
+  if (c->tenant.flags & RK_LAUNCH_COOPERATIVE) rkd_break_barrier(c);
   c->seat->epoch = 0;
+  c->seat->done = c->once ? c->tenant.kernel : 0;
   rkd_acknowledge(c, RKD_IS_DONE);
   c->occupied = 0;
   c->left = c->command;
@@ -988,6 +1018,11 @@ RKP_DEVICE void rkd_next(rk_context_t *c, rkd_u32 lane) {
         /* The look has no order: who the tenant is, is read again after the command. */
         (void)rkp_load_acquire_sys(&c->control->command); /* H4 */
         rkd_fetch(&c->tenant, (const void *)rkp_load_relaxed_sys(&c->control->tenant), sizeof(rkd_tenant), lane);
+        if (c->once && c->seat->done == c->tenant.kernel) {
+          /* Launched for the sake of other blocks. */
+          if (lane == 0) c->action = RKD_DO_EXIT;
+          return;
+        }
         if (lane == 0) {
           c->command = command;
           c->clock_offset = c->poll[3];
@@ -1013,6 +1048,7 @@ RKP_DEVICE void rkd_next(rk_context_t *c, rkd_u32 lane) {
           rkd_acknowledge(c, c->fault ? RKD_IS_FAULT : verb == RKD_RUN ? RKD_IS_RUNNING : RKD_IS_PAUSED);
         }
         c->sleep_ns = 0;
+        c->resumed = 0;
       }
       /* Once more: what goes with a command was written before it, and may have been read before it. */
       (void)rkp_load_acquire_sys(&c->control->command); /* H4 */
@@ -1022,11 +1058,27 @@ RKP_DEVICE void rkd_next(rk_context_t *c, rkd_u32 lane) {
       c->clock_offset = c->poll[3];
       c->unix_offset = c->poll[4];
     }
+    /* A block that waits at the barrier ends its handler when the others have come, so that they come although they are
+     * to pause. They say that they run before they arrive there, so that whoever sees the pause of a block that has left the
+     * barrier sees this; and that they pause when they are back. */
+    if (verb == RKD_PAUSE) {
+      if (lane == 0) {
+        c->barrier_waits = !c->fault && rkd_barrier_waits(c);
+        if (c->resumed && !c->barrier_waits) {
+          rkp_publish_sys(&c->status->taken, c->taken);
+          rkd_show(c);
+          rkd_acknowledge(c, RKD_IS_PAUSED);
+          c->resumed = 0;
+        }
+      }
+      rkp_sync_warp();
+    }
+    const bool comes = verb == RKD_PAUSE && c->barrier_waits;
     const bool have_peer = c->poll[10] == (c->peer_head >> c->tenant.peer_shift) * 2 + 1;
     const bool express = rkd_is_express(c);
     const bool have_input = express || c->poll[8] == (c->input_head >> c->tenant.input_shift) * 2 + 1;
     const bool drained = verb == RKD_DRAIN && c->input_head == c->poll[1];
-    const bool takes = (verb == RKD_RUN || verb == RKD_DRAIN) && !c->fault && !c->poll[6] && !(c->once && c->once_left == 0);
+    const bool takes = (verb == RKD_RUN || verb == RKD_DRAIN || comes) && !c->fault && !c->poll[6] && !(c->once && c->once_left == 0);
     const bool peer_first = have_peer && (!have_input || c->prefer_peer);
     rkp_sync_warp(); /* all have decided alike; now lane 0 may change what they decided by */
     if (verb == RKD_STOP || (drained && !have_peer)) {
@@ -1050,6 +1102,10 @@ RKP_DEVICE void rkd_next(rk_context_t *c, rkd_u32 lane) {
     }
     if (takes && (have_peer || have_input)) {
       if (lane == 0) {
+        if (comes && !c->resumed) {
+          c->resumed = 1;
+          rkd_acknowledge(c, RKD_IS_RUNNING);
+        }
         c->prefer_peer = !peer_first;
         c->sleep_ns = 0;
         c->quiet = 0;
@@ -1100,6 +1156,8 @@ RKP_DEVICE void rkd_enter(rk_context_t *c, rkd_u32 thread) {
   if (thread != 0) return;
   rkd_seat *s = c->seat;
   c->occupied = 1;
+  c->resumed = 0;
+  c->barrier_waits = 0;
   c->closed = 0;
   c->fault = 0;
   c->peer_end = 0;

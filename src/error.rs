@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::layout::*;
 
 /// What the driver calls a lack of memory (`CUDA_ERROR_OUT_OF_MEMORY`).
-const CUDA_OUT_OF_MEMORY: u32 = 2;
+pub(crate) const CUDA_OUT_OF_MEMORY: u32 = 2;
 
 /// The result of everything that can fail.
 pub type Result<T> = core::result::Result<T, Error>;

@@ -44,6 +44,9 @@ pub(crate) struct Express {
     pub(crate) version: Arc<AtomicU64>,
 }
 
+/// Half of all marks.
+const FAR: u64 = 1 << 30;
+
 /// The upper half of the words of a position.
 pub(crate) fn express_mark(position: u64) -> u64 {
     (0x8000_0000 | ((position + 1) & 0x7fff_ffff)) << 32
@@ -193,9 +196,9 @@ impl Memory {
             for (at, word) in payload().into_iter().enumerate().take(words) {
                 entry.put(8 + at, word, mark);
             }
-        } else if is_whole && position >= EXPRESS_ENTRIES as u64 {
-            // The entry is written all the same, for a position that is long over.
-            let mark = express_mark(position - EXPRESS_ENTRIES as u64);
+        } else if is_whole {
+            // The entry is written all the same, for a position that is as far as can be from all that are in use.
+            let mark = express_mark(position + FAR);
             (0..EXPRESS_STRIDE / 16).for_each(|pair| entry.put(pair, 0, mark));
         }
     }

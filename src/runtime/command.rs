@@ -91,7 +91,10 @@ impl Kernel {
                 || !self.blocks.iter().any(super::block::Block::runs_a_handler);
             is_over.then_some(())
         });
-        Ok(())
+        match self.state() {
+            KernelState::Failed => Err(self.ended_error()),
+            _ => Ok(()),
+        }
     }
 
     /// Makes every block that rests look at the control word.

@@ -579,8 +579,88 @@ static void loans_are_sent_skipped_and_revoked(void) {
   OK(rk_destroy(kernel));
 }
 
+typedef struct pausing_t {
+  rk_kernel_t kernel;
+  rk_status_t status;
+} pausing_t;
+
+static void *pause_it(void *raw) {
+  pausing_t *pausing = (pausing_t *)raw;
+  pausing->status = rk_deactivate(pausing->kernel);
+  return NULL;
+}
+
+static void *receive_it(void *raw) {
+  pausing_t *receiving = (pausing_t *)raw;
+  rk_message_t out;
+  receiving->status = rk_receive(receiving->kernel, &out, RK_FOREVER);
+  return NULL;
+}
+
+static void a_receiver_that_spins_learns_of_the_end(void) {
+  rk_launch_options_t options = options_for("one_echo");
+  pausing_t receiving;
+  pthread_t thread;
+  options.wait_strategy = RK_WAIT_SPIN;
+  OK(rk_launch(runtime, "a", &options, &receiving.kernel));
+  CHECK(pthread_create(&thread, NULL, receive_it, &receiving) == 0);
+  check_sleep_ms(20);
+  OK(rk_terminate(receiving.kernel, MS(20000)));
+  pthread_join(thread, NULL);
+  CHECK(receiving.status == RK_ERR_TERMINATED);
+  OK(rk_destroy(receiving.kernel));
+}
+
+/* A block that has nothing left has ended while the other has many messages, and does not begin again. */
+static void a_drain_of_uneven_blocks_ends(void) {
+  enum { FEW = 100, MANY = 400 };
+  rk_launch_options_t options = options_for("one_echo");
+  rk_kernel_metrics_t metrics = RK_KERNEL_METRICS_INIT;
+  rk_kernel_t kernel;
+  rk_message_t out, message = check_message("drain", 5);
+  uint32_t i;
+  options.grid_size = 2;
+  options.flags = RK_LAUNCH_SUSPENDED;
+  options.input_queue_capacity = 512;
+  OK(rk_launch(runtime, "a", &options, &kernel));
+  for (i = 0; i < FEW + MANY; i++) {
+    message.block = i >= FEW;
+    OK(rk_send(kernel, &message, 0));
+  }
+  OK(rk_activate(kernel));
+  OK(rk_terminate(kernel, MS(20000)));
+  for (i = 0; i < FEW + MANY; i++) {
+    OK(rk_receive(kernel, &out, 0));
+    OK(rk_release(&out));
+  }
+  CHECK_STATUS(rk_receive(kernel, &out, 0), RK_ERR_TERMINATED);
+  OK(rk_kernel_metrics(kernel, &metrics));
+  CHECK(metrics.messages_processed == FEW + MANY);
+  OK(rk_destroy(kernel));
+}
+
+static void an_open_loan_makes_nothing_run(void) {
+  rk_launch_options_t options = options_for("one_echo");
+  rk_kernel_metrics_t before = RK_KERNEL_METRICS_INIT, after = RK_KERNEL_METRICS_INIT;
+  rk_kernel_t kernel;
+  rk_loan_t loan;
+  OK(rk_launch(runtime, "a", &options, &kernel));
+  OK(rk_reserve(kernel, 0, 8, 0, &loan));
+  check_sleep_ms(20);
+  OK(rk_kernel_metrics(kernel, &before));
+  check_sleep_ms(100);
+  OK(rk_kernel_metrics(kernel, &after));
+  CHECK(after.invocations - before.invocations < 20 || mode == RK_MODE_PERSISTENT);
+  OK(rk_abort(&loan));
+  OK(rk_terminate(kernel, MS(20000)));
+  OK(rk_destroy(kernel));
+}
+
 static void the_blocks_of_a_grid_meet(void) {
   rk_launch_options_t options = options_for("one_barrier");
+  pausing_t pausing;
+  pthread_t thread;
+  uint64_t began;
   rk_kernel_t kernel;
   rk_message_t out, message = check_message(NULL, 0);
   uint32_t block, round;
@@ -601,14 +681,50 @@ static void the_blocks_of_a_grid_meet(void) {
       OK(rk_release(&out));
     }
   }
+  /* A pause waits for handlers, and two wait for others that have not begun: those come, although they are to pause. */
+  for (block = 0; block < 2; block++) {
+    message.block = block;
+    OK(rk_send(kernel, &message, MS(20000)));
+  }
+  check_sleep_ms(5);
+  pausing.kernel = kernel;
+  CHECK(pthread_create(&thread, NULL, pause_it, &pausing) == 0);
+  check_sleep_ms(20);
+  for (; block < 4; block++) {
+    message.block = block;
+    OK(rk_send(kernel, &message, MS(20000)));
+  }
+  pthread_join(thread, NULL);
+  CHECK(pausing.status == RK_OK);
+  message.block = 0;
+  OK(rk_send(kernel, &message, MS(20000))); /* for the next round: a kernel that pauses handles nothing */
+  for (block = 0; block < 4; block++) {
+    OK(rk_receive(kernel, &out, MS(20000)));
+    CHECK(out.type == 25);
+    OK(rk_release(&out));
+  }
+  check_sleep_ms(20);
+  CHECK_STATUS(rk_receive(kernel, &out, 0), RK_ERR_EMPTY);
+  OK(rk_activate(kernel));
+  for (block = 1; block < 4; block++) {
+    message.block = block;
+    OK(rk_send(kernel, &message, MS(20000)));
+  }
+  for (block = 0; block < 4; block++) {
+    OK(rk_receive(kernel, &out, MS(20000)));
+    CHECK(out.type == 25);
+    OK(rk_release(&out));
+  }
   /* lesson 15: three wait for a fourth that never comes, and leave together when the kernel ends. */
   for (block = 0; block < 3; block++) {
     message.block = block;
     OK(rk_send(kernel, &message, MS(20000)));
   }
   check_sleep_ms(5);
-  /* Nothing is left behind, so it has not run out of time. */
-  OK(rk_terminate(kernel, MS(50)));
+  began = check_now();
+  /* Nothing is left behind, so it has not run out of time; and nobody waits for one that has come to its end. */
+  OK(rk_terminate(kernel, RK_FOREVER));
+  CHECK(check_now() - began < MS(5000));
   for (block = 0; block < 3; block++) {
     OK(rk_receive(kernel, &out, MS(20000)));
     CHECK(out.type == 0);
@@ -730,6 +846,9 @@ static void all(int argc, char **argv) {
   RUN(timestamps_increase_and_follow_what_was_seen);
   RUN(loans_are_sent_skipped_and_revoked);
   RUN(the_blocks_of_a_grid_meet);
+  RUN(a_receiver_that_spins_learns_of_the_end);
+  RUN(a_drain_of_uneven_blocks_ends);
+  RUN(an_open_loan_makes_nothing_run);
   RUN(many_threads_call_many_blocks);
   RUN(kernels_come_and_go);
 }

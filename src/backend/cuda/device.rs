@@ -184,6 +184,11 @@ impl Device {
         })
     }
 
+    /// Whether it is the same device, opened by whatever runtime.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        std::ptr::addr_eq(self.context, other.context)
+    }
+
     /// Makes the context current until the value is dropped.
     pub(super) fn enter(&self) -> Result<Current> {
         Current::enter(self.api, self.context)
@@ -205,8 +210,7 @@ impl Device {
     /// A piece of memory. Mapped pieces are zeroed, others hold anything.
     pub(super) fn allocate(self: &Arc<Self>, kind: Kind, size: usize) -> Result<Piece> {
         let size = size.max(1).next_multiple_of(ALIGNMENT);
-        let mut chunks = lock(&self.chunks);
-        let known = chunks.iter_mut().filter(|chunk| chunk.kind == kind).find_map(|chunk| {
+        let known = lock(&self.chunks).iter_mut().filter(|chunk| chunk.kind == kind).find_map(|chunk| {
             let offset = chunk.take(size)?;
             Some((chunk.host, chunk.device, offset))
         });
@@ -214,14 +218,14 @@ impl Device {
             Some(known) => known,
             None => {
                 let least = if kind == Kind::Seats { 256 * ALIGNMENT } else { CHUNK };
+                // Under no lock: the driver may wait for our kernels, and who ends those gives memory back.
                 let mut chunk = self.make_chunk(kind, size.max(least))?;
                 let offset = chunk.take(size).unwrap_or(0);
                 let found = (chunk.host, chunk.device, offset);
-                chunks.push(chunk);
+                lock(&self.chunks).push(chunk);
                 found
             }
         };
-        drop(chunks);
         let piece = Piece {
             of: Arc::clone(self),
             chunk: device,

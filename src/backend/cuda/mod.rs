@@ -88,14 +88,8 @@ fn prepare(shared: &Shared, program: &Program) -> Result<()> {
         return Ok(());
     }
     shared.core.check_device()?;
-    // The driver loads code when the device is idle, and a resident kernel never lets it be: better no than for ever.
-    let is_held = lock(&shared.pools).iter().any(|pool| !pool.shape.once && !pool.is_closing());
-    if is_held && setting("RK_CUDA_LOAD_BESIDE", 0) == 0 {
-        let what = "device code cannot be loaded while persistent kernels are resident (the driver would wait for them): \
-                    register programs before the first launch, or when those kernels have ended";
-        return Err(Error::Misused { what });
-    }
-    let module = Module::load(&shared.device, program)?;
+    let beside = setting("RK_CUDA_LOAD_BESIDE", 0) != 0;
+    let module = Module::load(&shared.device, program, beside)?;
     // A program is registered once.
     let _ = program.prepared.set(module);
     Ok(())
@@ -257,7 +251,7 @@ impl Cuda {
                 pools.iter().filter(|pool| pool.is_closing()).for_each(|pool| {
                     pool.await_end(LEAVING_NS);
                 });
-                pump::sweep(&mut pools);
+                self.shared.sweep(&mut pools);
                 self.pool_size(id, &pools, grid, per)
             })?,
         };

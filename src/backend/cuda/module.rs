@@ -11,6 +11,7 @@ use cudarc::driver::sys::{CUfunction_attribute_enum as Attribute, CUjit_option_e
 use super::device::Device;
 use super::driver::{Function, NOT_FOUND, SUCCESS};
 use super::nvrtc;
+use super::pool::hold_launches;
 use crate::error::{Error, Result};
 use crate::layout::{RK_CODE_CUBIN, RK_CODE_SOURCE};
 use crate::runtime::Program;
@@ -51,13 +52,23 @@ fn handler_of(program: &Program) -> Result<Arc<str>> {
 
 impl Module {
     /// Compiles and loads the device side of a program.
-    pub(super) fn load(device: &Arc<Device>, program: &Program) -> Result<Arc<Self>> {
+    ///
+    /// The driver loads code when the device is idle, and a resident kernel never lets it be: better no than for ever. Unless
+    /// `beside` says that it may wait.
+    pub(super) fn load(device: &Arc<Device>, program: &Program, beside: bool) -> Result<Arc<Self>> {
         let handler = handler_of(program)?;
         let code = &program.device.code;
         let image = match program.device.kind {
             RK_CODE_SOURCE => nvrtc::compile(&program.name, code, &handler, device.capability)?,
             RK_CODE_CUBIN => code.to_vec(),
             _ => [code, &b"\0"[..]].concat(),
+        };
+        let _no_launch = match beside {
+            true => None,
+            false => Some(hold_launches(device).ok_or(Error::Misused {
+                what: "device code cannot be loaded while persistent kernels are resident (the driver would wait for them): \
+                       register programs before the first launch, or when those kernels have ended",
+            })?),
         };
         let api = device.api;
         let _current = device.enter()?;

@@ -20,9 +20,11 @@ use std::ffi::c_void;
 use super::device::{Device, Kind, Piece};
 use super::driver::{NOT_READY, SUCCESS, Stream, TOO_LARGE};
 use super::module::Module;
-use crate::error::{Error, Result};
+use crate::error::{CUDA_OUT_OF_MEMORY, Error, Result};
 use crate::layout::{SEAT_LAYOUT, SEAT_SIZE, SLOT_HEADER_SIZE, SeatControl, SeatLaunch, SeatStatus};
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock, monotonic_ns, unix_ns};
+use crate::sync::{
+    Arc, AtomicBool, AtomicU64, LockGuard, Mutex, Ordering, Weak, lock, monotonic_ns, unix_ns,
+};
 
 /// What a seat is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,6 +55,22 @@ const COUNT_IN_NS: u64 = 2_000_000_000;
 const LEAVE_NS: u64 = 2_000_000_000;
 /// Bytes before the control words.
 const HEAD: usize = 256;
+
+/// The resident pools of the process.
+static RESIDENT: Mutex<Vec<Weak<Pool>>> = Mutex::new(Vec::new());
+
+/// Keeps resident pools from being launched; `None`: one is there that is not about to leave.
+pub(super) fn hold_launches(device: &Device) -> Option<LockGuard<'static, Vec<Weak<Pool>>>> {
+    let resident = lock(&RESIDENT);
+    let is_in_the_way = |pool: &Arc<Pool>| pool.device().is_same(device) && !pool.is_closing();
+    let pools: Vec<_> = resident.iter().filter_map(Weak::upgrade).collect();
+    let is_held = pools.iter().any(is_in_the_way);
+    if is_held {
+        drop(resident);
+        return None;
+    }
+    Some(resident)
+}
 
 /// What a pool is made for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,6 +106,10 @@ pub(super) struct Pool {
     /// CLOCK_MONOTONIC minus the device's timer, the least that was seen.
     offset: AtomicU64,
     offset_at: AtomicU64,
+    /// What each seat said of its timer when it was looked at last.
+    timers: Vec<AtomicU64>,
+    /// When it was launched last, CLOCK_MONOTONIC.
+    launched_at: AtomicU64,
 }
 
 // SAFETY: the stream is a handle of the driver, which any thread may use.
@@ -144,6 +166,8 @@ impl Pool {
             is_stuck: AtomicBool::new(false),
             offset: AtomicU64::new(u64::MAX),
             offset_at: AtomicU64::new(0),
+            timers: (0..count).map(|_| AtomicU64::new(0)).collect(),
+            launched_at: AtomicU64::new(0),
         }))
     }
 
@@ -229,8 +253,15 @@ impl Pool {
     }
 
     /// Starts the grid.
-    pub(super) fn launch(&self) -> Result<()> {
+    pub(super) fn launch(self: &Arc<Self>) -> Result<()> {
         let device = self.device();
+        // Not while code is loaded, here or by another runtime: the driver loads it when the device is idle.
+        let _not_loading = (!self.shape.once).then(|| {
+            let mut resident = lock(&RESIDENT);
+            resident.retain(|pool| pool.strong_count() > 0);
+            resident.push(Arc::downgrade(self));
+            resident
+        });
         let api = device.api;
         let _current = device.enter()?;
         let mut parameter = self.words.device;
@@ -238,6 +269,7 @@ impl Pool {
         let (function, stream) = (self.module.function, self.stream);
         let Shape { threads, shared, once } = self.shape;
         let cooperative = api.launch_cooperative.filter(|_| device.is_cooperative && !once);
+        self.launched_at.store(monotonic_ns(), Ordering::Relaxed);
         // SAFETY: one parameter of 8 bytes, as the entry has it; the driver copies it.
         let code = unsafe {
             match cooperative {
@@ -289,7 +321,11 @@ impl Pool {
             }
             if now - asked > 10_000_000 {
                 asked = now;
-                match self.query()? {
+                let ended = self.query().inspect_err(|_| {
+                    self.is_stuck.store(true, Ordering::SeqCst);
+                    self.device().leak();
+                })?;
+                match ended {
                     // A pool that has ended before it counted in has another layout.
                     true if self.counted_in() < self.count => {
                         let log = "it was compiled with another version of ringkernel_device.cuh".into();
@@ -315,24 +351,32 @@ impl Pool {
         }
     }
 
-    /// Whether everything that was launched has ended; an error: the device is lost.
+    /// Whether everything that was launched has ended; an error: the device is lost. What only says that it cannot be said
+    /// now (no memory, a capture of the application's) is "not yet".
     pub(super) fn query(&self) -> Result<bool> {
         let api = self.device().api;
-        let _current = self.device().enter()?;
+        let _current = match self.device().enter() {
+            Ok(current) => current,
+            Err(Error::Cuda { code, .. }) if is_passing(code) => return Ok(false),
+            Err(error) => return Err(error),
+        };
         // SAFETY: a live stream.
         match unsafe { (api.stream_query)(self.stream) } {
             SUCCESS => Ok(true),
             NOT_READY => Ok(false),
+            code if is_passing(code) => Ok(false),
             code => Err(api.error("a kernel on the device", code)),
         }
     }
 
-    /// Waits for the end; false when the time is over. A lost device has ended.
+    /// Waits for the end; false when the time is over, or the device is lost: nobody knows what it still does.
     pub(super) fn await_end(&self, timeout_ns: u64) -> bool {
         let deadline = monotonic_ns().saturating_add(timeout_ns);
         loop {
-            if !matches!(self.query(), Ok(false)) {
-                return true;
+            match self.query() {
+                Ok(true) => return true,
+                Err(_) => return false,
+                Ok(false) => {}
             }
             if monotonic_ns() > deadline {
                 return false;
@@ -342,26 +386,36 @@ impl Pool {
     }
 
     /// Compares the clocks and tells the seats. What a seat says of its timer is older when it is read, so the least
-    /// difference is the truest; it may rise by 100 parts in a million, as far apart as two clocks run.
+    /// difference is the truest; it may rise by 100 parts in a million, as far apart as two clocks run. A seat that has said
+    /// nothing new is not asked. A short launch says it once, at its begin, which was after the launch: so the difference
+    /// lies between two bounds, and is only moved into them. One thread at a time.
     pub(super) fn calibrate(&self, now: u64) {
         let timer = std::mem::offset_of!(SeatStatus, timer);
         let before = self.offset.load(Ordering::Relaxed);
+        let launched = self.launched_at.load(Ordering::Relaxed);
+        let (mut least, mut low) = (None::<i64>, i64::MIN);
+        for (seat, last) in (0..self.count).zip(&self.timers) {
+            let timer = self.status(seat, timer).load(Ordering::Relaxed);
+            if timer == 0 || last.swap(timer, Ordering::Relaxed) == timer {
+                continue;
+            }
+            let difference = now.wrapping_sub(timer) as i64;
+            least = Some(least.map_or(difference, |least| least.min(difference)));
+            low = low.max(launched.wrapping_sub(timer) as i64);
+        }
+        let Some(least) = least else { return };
         let since = now.saturating_sub(self.offset_at.load(Ordering::Relaxed));
-        let most = if before == u64::MAX {
-            i64::MAX
-        } else {
-            (before as i64).saturating_add((since / 10_000) as i64)
+        let most = match before {
+            u64::MAX => i64::MAX,
+            before if self.shape.once => (before as i64).max(low),
+            before => (before as i64).saturating_add((since / 10_000) as i64),
         };
-        let least = (0..self.count)
-            .map(|seat| self.status(seat, timer).load(Ordering::Relaxed))
-            .filter(|timer| *timer != 0)
-            .map(|timer| now.wrapping_sub(timer) as i64)
-            .min();
-        let Some(least) = least.map(|least| least.min(most) as u64).filter(|least| *least != before) else {
-            return;
-        };
-        self.offset.store(least, Ordering::Relaxed);
+        let least = least.min(most) as u64;
         self.offset_at.store(now, Ordering::Relaxed);
+        if least == before {
+            return;
+        }
+        self.offset.store(least, Ordering::Relaxed);
         let unix = unix_ns().wrapping_sub(monotonic_ns()).wrapping_add(least);
         for seat in 0..self.count {
             self.control(seat, std::mem::offset_of!(SeatControl, clock_offset))
@@ -381,6 +435,12 @@ impl Drop for Pool {
             unsafe { (self.device().api.stream_destroy)(self.stream) };
         }
     }
+}
+
+/// CUDA_ERROR_OUT_OF_MEMORY, and what the driver answers while the application captures a stream: these say nothing of the
+/// device.
+fn is_passing(code: u32) -> bool {
+    code == CUDA_OUT_OF_MEMORY || (900..=908).contains(&code)
 }
 
 /// Whether an error of a launch says that the grid is too large.

@@ -46,6 +46,8 @@ pub(super) struct Shared {
     pub(super) core: Arc<Core>,
     pub(super) device: Arc<Device>,
     pub(super) pools: Mutex<Vec<Arc<Pool>>>,
+    /// Pools that have ended and that somebody may still hold.
+    ended: Mutex<Vec<Arc<Pool>>>,
     kernels: Mutex<Vec<Entry>>,
     /// Changes with that list.
     version: AtomicU64,
@@ -84,6 +86,7 @@ impl Shared {
             core: Arc::clone(core),
             device,
             pools: Mutex::new(Vec::new()),
+            ended: Mutex::new(Vec::new()),
             kernels: Mutex::new(Vec::new()),
             version: AtomicU64::new(0),
             epochs: AtomicU64::new(0),
@@ -141,6 +144,10 @@ impl Shared {
         let entry = Entry { kernel: Arc::clone(kernel), resident: Arc::clone(resident) };
         lock(&self.kernels).push(entry);
         self.version.fetch_add(1, Ordering::SeqCst);
+        // Who loses the device says so first and looks at the list after.
+        if let Some(lost) = self.core.lost.get() {
+            self.lose(lost);
+        }
         self.poke();
         self.poke_watch();
     }
@@ -178,18 +185,36 @@ impl Shared {
         lock(&self.kernels).clone()
     }
 
+    /// Forgets pools that have ended.
+    pub(super) fn sweep(&self, pools: &mut Vec<Arc<Pool>>) {
+        let has_ended = |pool: &mut Arc<Pool>| pool.is_closing() && matches!(pool.query(), Ok(true));
+        lock(&self.ended).extend(pools.extract_if(.., has_ended));
+    }
+
+    /// Gives those back that nobody else has: not on the pump, which calls no driver.
+    fn bury(&self) {
+        let mut buried = Vec::new();
+        lock(&self.ended).retain(|pool| {
+            let is_last = Arc::strong_count(pool) == 1;
+            if is_last {
+                buried.push(Arc::clone(pool));
+            }
+            !is_last
+        });
+    }
+
     /// The device is lost, and with it everything on it.
     pub(super) fn lose(&self, error: &Error) {
-        if self.core.lost.set(Box::new(error.clone())).is_err() {
-            return;
+        if self.core.lost.set(Box::new(error.clone())).is_ok() {
+            log::write(log::Level::Error, || format!("the device {:?} is lost: {error}", self.device.name));
+            self.device.leak();
         }
-        log::write(log::Level::Error, || format!("the device {:?} is lost: {error}", self.device.name));
-        self.device.leak();
+        // Every time: a kernel may have been on its way in before.
         for entry in self.entries() {
+            entry.kernel.fail(RK_ERR_DEVICE);
             for seat in &entry.resident.seats {
                 entry.resident.give_up(seat);
             }
-            entry.kernel.fail(RK_ERR_DEVICE);
         }
         self.poke();
     }
@@ -217,11 +242,6 @@ impl Threads for Shared {
     fn prepare(&self, program: &crate::runtime::Program) -> Result<()> {
         super::prepare(self, program)
     }
-}
-
-/// Forgets pools that have ended.
-pub(super) fn sweep(pools: &mut Vec<Arc<Pool>>) {
-    pools.retain(|pool| !(pool.is_closing() && matches!(pool.query(), Ok(true))));
 }
 
 /// What only the thread has.
@@ -277,6 +297,10 @@ impl Pump {
                 let waits = kernel.block(index).input.get().is_some_and(|ring| ring.depth() > 0);
                 let runs = Kernel::phase(kernel.control()) != Phase::Rest;
                 outstanding |= (waits && runs) || !seat.is_answered();
+                if waits && runs && resident.pool.shape.once && !resident.in_flight.load(Ordering::SeqCst) {
+                    // Its sender may have found the gate occupied and told nobody.
+                    self.shared.poke_watch();
+                }
             }
             outstanding |= resident.in_flight.load(Ordering::SeqCst);
         }
@@ -312,8 +336,8 @@ impl Pump {
             for seat in resident.seats.iter().filter(|seat| limit != 0 && seat.is_hung(now, limit)) {
                 let error = Error::Hung { kernel: Arc::clone(&kernel.id), limit_ms: limit / 1_000_000 };
                 log::write(log::Level::Error, || error.to_string());
-                resident.give_up(seat);
                 kernel.fail(RK_ERR_DEVICE);
+                resident.give_up(seat);
                 self.shared.poke();
             }
         }
@@ -405,7 +429,11 @@ impl Watch {
                 return false; // it would take nothing; who lets it go on says so here
             }
             let ring = kernel.block(index as u32).input.get();
-            ring.is_some_and(|ring: &Ring| ring.tail() > crate::runtime::remote::Remote::taken(&**seat))
+            // Published: what is claimed or lent is not to be handled yet, and who publishes it says so here.
+            ring.is_some_and(|ring: &Ring| {
+                let taken = crate::runtime::remote::Remote::taken(&**seat);
+                ring.tail() > taken && ring.is_published(taken)
+            })
         };
         let may_run = || matches!(Kernel::phase(kernel.control()), Phase::Run | Phase::Drain);
         if !may_run() || kernel.has_ended() || !(0..resident.seats.len()).any(has_input) {
@@ -456,7 +484,8 @@ impl Watch {
             }
         }
         drop(pools);
-        sweep(&mut lock(&self.shared.pools));
+        self.shared.sweep(&mut lock(&self.shared.pools));
+        self.shared.bury();
     }
 
     /// Ends every pool; what does not end is leaked.

@@ -106,7 +106,8 @@ pub(super) struct Resident {
     pub(super) in_flight: Arc<AtomicBool>,
     /// Short launches so far.
     pub(super) launches: AtomicU64,
-    is_gone: AtomicBool,
+    /// The seats are others' from then on. The lock is held by who writes their words and by who gives them away.
+    is_gone: Mutex<bool>,
     /// Changes with every route that ends; goes with each message.
     version: Arc<AtomicU64>,
 }
@@ -180,7 +181,7 @@ impl Resident {
             payload_max: options.payload_max,
             in_flight,
             launches: AtomicU64::new(0),
-            is_gone: AtomicBool::new(false),
+            is_gone: Mutex::new(false),
             version,
         });
         Ok((resident, blocks))
@@ -244,7 +245,8 @@ impl Resident {
 
     /// Leaves the seats, once.
     pub(super) fn leave(&self) {
-        if self.is_gone.swap(true, Ordering::SeqCst) {
+        let mut is_gone = lock(&self.is_gone);
+        if std::mem::replace(&mut *is_gone, true) {
             return;
         }
         self.seats.iter().for_each(|seat| seat.freeze());
@@ -256,6 +258,7 @@ impl Resident {
             return;
         }
         self.pool.vacate(self.first, self.plan.grid as u32);
+        drop(is_gone);
         drop(memory);
     }
 }
@@ -274,7 +277,8 @@ impl Driver for Resident {
     }
 
     fn commanded(&self, kernel: &Kernel) {
-        if self.is_gone.load(Ordering::SeqCst) {
+        let is_gone = lock(&self.is_gone);
+        if *is_gone {
             return;
         }
         for (index, seat) in self.seats.iter().enumerate() {
@@ -288,6 +292,7 @@ impl Driver for Resident {
                 Phase::Discard => seat.ask(Verb::Stop),
             }
         }
+        drop(is_gone);
         self.shared.poke();
         if self.pool.shape.once {
             self.shared.poke_watch();
@@ -300,6 +305,10 @@ impl Driver for Resident {
         }
         let Some(target) = target else {
             self.route_word(route, offset_of!(SeatRoute, handle)).store(0, Ordering::Release);
+            let is_gone = lock(&self.is_gone);
+            if *is_gone {
+                return Ok(());
+            }
             let version = self.version.fetch_add(1, Ordering::SeqCst) + 1;
             self.seats.iter().for_each(|seat| seat.forget_routes(version));
             return Ok(());
@@ -332,7 +341,7 @@ impl Driver for Resident {
     }
 
     fn measure(&self, kernel: &Kernel, metrics: &mut RkKernelMetrics) {
-        let is_there = !self.is_gone.load(Ordering::SeqCst);
+        let is_there = !*lock(&self.is_gone);
         metrics.gpu_launched = u32::from(is_there && kernel.options.mode == Mode::Persistent);
         metrics.gpu_memory_used_bytes = if is_there { self.device_bytes } else { 0 };
         metrics.bytes_from_device =
