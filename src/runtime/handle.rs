@@ -339,8 +339,7 @@ impl KernelHandle {
         let deadline = blocking::deadline(timeout_ns);
         if kernel.is_remote() {
             let has_ended = || matches!(kernel.state(), KernelState::Terminated | KernelState::Failed);
-            let until =
-                || kernel.output.get().is_some_and(crate::ring::Ring::is_readable) || has_ended();
+            let until = || kernel.output.get().is_some_and(crate::ring::Ring::is_readable) || has_ended();
             look_for_news(&kernel, 0..kernel.options.grid_size, deadline, &until);
         } else {
             help_receiver(&kernel, timeout_ns);
