@@ -72,8 +72,8 @@ demo: setup-demo
 test: setup-test
 	@tests/all.sh '$(STAGE)' '$(BUILD)'
 
-bench:
-	$(CARGO) bench --bench data_plane
+bench: stage
+	@benches/run.sh '$(STAGE)' '$(BUILD)/bench'
 
 soak: stage
 	@mkdir -p '$(BUILD)'

@@ -151,9 +151,11 @@ fn exports_of(file: &Path, source: &str) -> Vec<Export> {
             _ => String::new(),
         };
         let documentation = documentation(&function.attrs);
-        let fault = if !["guard::status", "guard::value", "guard::plain"].contains(&guard.as_str()) {
+        let of_status = ["guard::status", "guard::short_or_status"];
+        let of_values = ["guard::value", "guard::plain"];
+        let fault = if ![of_status, of_values].concat().contains(&guard.as_str()) {
             Some("its body is not one call of the guard".to_owned())
-        } else if returns_status != (guard == "guard::status") {
+        } else if returns_status != of_status.contains(&guard.as_str()) {
             Some(format!("it goes through {guard}"))
         } else if !PHRASES.iter().any(|phrase| documentation.contains(phrase)) {
             Some("its documentation does not say which thread may call it".to_owned())

@@ -37,14 +37,26 @@ pub(super) fn plain<T>(fallback: T, body: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(fallback)
 }
 
-/// For the shortest way of an export, which has nothing to say but how much was done; the whole way is for the rest. A result
-/// with an error in it goes through memory, and to read it back waits for all stores before it.
+/// For an export with a short way, which says what is left to do (`None`: nothing), and the whole way for that.
+///
+/// The short way says no more, because a result with an error in it goes through memory, and to read it back waits for all
+/// stores before it.
 #[inline]
-pub(super) fn quick<T: Default>(body: impl FnOnce() -> T) -> T {
-    if process::is_forked_child() {
-        return T::default();
+pub(super) fn short_or_status<T: Default>(
+    short: impl FnOnce() -> Option<T>,
+    body: impl FnOnce(T) -> Result<()>,
+) -> RkStatus {
+    let left = match process::is_forked_child() {
+        true => Some(T::default()),
+        false => match catch_unwind(AssertUnwindSafe(short)) {
+            Ok(left) => left,
+            Err(panic) => return keep(Error::Panic { message: panic_text(&*panic).into() }),
+        },
+    };
+    match left {
+        None => RK_OK,
+        Some(left) => status(|| body(left)),
     }
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_default()
 }
 
 #[inline]

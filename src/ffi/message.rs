@@ -4,7 +4,7 @@ use super::kernel::NO_EVENTS;
 use super::runtime::find;
 use super::{arg, guard};
 use crate::error::{Error, Result};
-use crate::layout::{RK_OK, RkDeadLetter, RkKernel, RkLoan, RkMessage, RkOp, RkRuntime, RkStatus};
+use crate::layout::{RkDeadLetter, RkKernel, RkLoan, RkMessage, RkOp, RkRuntime, RkStatus};
 use crate::runtime::{KernelHandle, lease};
 
 /// Sends one message: copies it; RK_OK means queued.
@@ -17,11 +17,13 @@ use crate::runtime::{KernelHandle, lease};
 /// Pointers are NULL or valid as the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rk_send(kernel: RkKernel, message: *const RkMessage, timeout_ns: u64) -> RkStatus {
-    let kernel = KernelHandle::from(kernel);
-    if guard::quick(|| arg::quick_message(message).is_some_and(|message| kernel.quick_send(&message))) {
-        return RK_OK;
-    }
-    guard::status(|| kernel.send(&arg::message(message, "message")?, timeout_ns))
+    guard::short_or_status(
+        || match arg::quick_message(message) {
+            Some(message) if KernelHandle::from(kernel).quick_send(&message) => None,
+            _ => Some(()),
+        },
+        |()| KernelHandle::from(kernel).send(&arg::message(message, "message")?, timeout_ns),
+    )
 }
 
 /// Sends messages in order; RK_OK when at least one was queued, `*sent` says how many, always.
@@ -39,32 +41,38 @@ pub unsafe extern "C" fn rk_send_batch(
     timeout_ns: u64,
     sent: *mut usize,
 ) -> RkStatus {
-    let kernel = KernelHandle::from(kernel);
-    let quick = || match (arg::out(sent, "sent"), arg::array(messages, count, "messages")) {
-        (Ok(_), Ok(messages)) => {
-            kernel.quick_send_batch(count, |index| arg::quick_message(&raw const messages[index]))
-        }
-        _ => 0,
-    };
-    let begun = guard::quick(quick);
-    guard::status(|| {
-        let sent = arg::out(sent, "sent")?;
-        if begun > 0 && begun == count {
-            sent.write(begun);
-            return Ok(());
-        }
-        let (done, result) = match arg::array(messages, count, "messages") {
-            Ok(messages) => {
-                let rest = &messages[begun..];
-                let timeout_ns = if begun > 0 { 0 } else { timeout_ns };
-                let (done, result) = kernel.send_batch(rest.len(), |i| arg::outgoing(&rest[i]), timeout_ns);
-                (begun + done, if begun > 0 { Ok(()) } else { result })
+    guard::short_or_status(
+        || {
+            let done = match (arg::out(sent, "sent"), arg::array(messages, count, "messages")) {
+                (Ok(_), Ok(messages)) => KernelHandle::from(kernel)
+                    .quick_send_batch(count, |index| arg::quick_message(&raw const messages[index])),
+                _ => 0,
+            };
+            if done > 0 && done == count {
+                arg::out(sent, "sent").ok()?.write(done);
+                return None;
             }
-            Err(error) => (0, Err(error)),
-        };
-        sent.write(done);
-        result
-    })
+            Some(done)
+        },
+        |begun| {
+            let sent = arg::out(sent, "sent")?;
+            let (done, result) = match arg::array(messages, count, "messages") {
+                Ok(messages) => {
+                    let rest = &messages[begun..];
+                    let timeout_ns = if begun > 0 { 0 } else { timeout_ns };
+                    let (done, result) = KernelHandle::from(kernel).send_batch(
+                        rest.len(),
+                        |i| arg::outgoing(&rest[i]),
+                        timeout_ns,
+                    );
+                    (begun + done, if begun > 0 { Ok(()) } else { result })
+                }
+                Err(error) => (0, Err(error)),
+            };
+            sent.write(done);
+            result
+        },
+    )
 }
 
 /// Lends a slot of a block's queue to be written in place; rk_commit sends it.
@@ -183,23 +191,26 @@ pub unsafe extern "C" fn rk_commit_batch(
     headers: *const RkMessage,
     count: usize,
 ) -> RkStatus {
-    let done = guard::quick(|| quick_commit(loans, headers, count));
-    if done == count && count != 0 {
-        return RK_OK;
-    }
-    let (loans, count) = (loans.wrapping_add(done), count.wrapping_sub(done));
-    let headers = if headers.is_null() { headers } else { headers.wrapping_add(done) };
-    guard::status(|| {
-        let values = arg::array(loans.cast_const(), count, "loans")?.to_vec();
-        let headers = if headers.is_null() { None } else { Some(arg::array(headers, count, "headers")?) };
-        let mut first = Ok(());
-        for (index, loan) in values.iter().enumerate() {
-            let header = arg::header(headers.map_or(&EMPTY, |headers| &headers[index]));
-            let result = settle(loans.wrapping_add(index), lease::commit(loan, &header, loan.payload_size));
-            first = first.and(result);
-        }
-        first
-    })
+    guard::short_or_status(
+        || {
+            let done = quick_commit(loans, headers, count);
+            (done < count || count == 0).then_some(done)
+        },
+        |done| {
+            let (loans, count) = (loans.wrapping_add(done), count - done);
+            let headers = if headers.is_null() { headers } else { headers.wrapping_add(done) };
+            let values = arg::array(loans.cast_const(), count, "loans")?.to_vec();
+            let headers = if headers.is_null() { None } else { Some(arg::array(headers, count, "headers")?) };
+            let mut first = Ok(());
+            for (index, loan) in values.iter().enumerate() {
+                let header = arg::header(headers.map_or(&EMPTY, |headers| &headers[index]));
+                let result =
+                    settle(loans.wrapping_add(index), lease::commit(loan, &header, loan.payload_size));
+                first = first.and(result);
+            }
+            first
+        },
+    )
 }
 
 /// Commits loans from the first on as long as nothing is in the way; how many.

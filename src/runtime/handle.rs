@@ -360,17 +360,17 @@ impl KernelHandle {
         let deadline = blocking::deadline(timeout_ns);
         let limit = Error::Limit { what: "calls in progress", limit: 1 << 22 };
         let mut call = calls::Call::begin().ok_or(limit)?;
-        let block = match kernel.try_send(request, call.token(), None) {
+        let block = match kernel.put(request, call.token(), None) {
             Err(Error::Full { .. }) if timeout_ns != 0 => {
-                self.wait_for_space(timeout_ns, "rk_call", |kernel| {
-                    kernel.try_send(request, call.token(), None)
-                })?
+                self.wait_for_space(timeout_ns, "rk_call", |kernel| kernel.put(request, call.token(), None))?
             }
             sent => sent?,
         };
         if kernel.is_remote() {
+            kernel.block(block).gate.work_was_made();
             look_for_news(&kernel, block..block + 1, deadline, &|| call.is_done());
         } else if !help(&kernel, block, timeout_ns, &|| call.is_done()) {
+            kernel.block(block).gate.work_was_made();
             kernel.wake(block);
         }
         let in_time = await_reply(&call, deadline);

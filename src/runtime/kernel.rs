@@ -358,6 +358,14 @@ impl Kernel {
         token: u64,
         source: Option<&Kernel>,
     ) -> Result<u32> {
+        let block = self.put(message, token, source)?;
+        self.block(block).gate.work_was_made();
+        Ok(block)
+    }
+
+    /// The same without the fence that comes before a look at the gate: for who enters it at once, which is a fence.
+    #[inline]
+    pub(crate) fn put(&self, message: &Outgoing<'_>, token: u64, source: Option<&Kernel>) -> Result<u32> {
         self.check_accepts()?;
         self.check_size(message.payload.len())?;
         let (first, tries) = self.targets(message.block)?;
@@ -372,7 +380,6 @@ impl Kernel {
                     }
                     let header = self.input_header(message, source);
                     claim.publish(&header, message.payload, token, message.deadline_ns);
-                    self.block(block).gate.work_was_made();
                     return Ok(block);
                 }
                 Err(ClaimError::Full) => {}
