@@ -99,11 +99,15 @@ impl Kernel {
 
     /// Makes every block that rests look at the control word.
     fn schedule_all(&self) {
-        // A sender that saw the state before has published by now, or sees the state.
-        heavy_fence(Label::G8);
+        let mut passed = false;
         for block in 0..self.options.grid_size {
             // IDLE first: it acquires what the last runner left. Who is inside looks again when it leaves.
             let is_idle = self.block(block).gate.is_idle();
+            if is_idle && !passed && self.block(block).gate.is_light() {
+                // A sender that saw the state before has published by now, or sees the state.
+                heavy_fence(Label::G8);
+                passed = true;
+            }
             let wants = super::block::has_work(self, block) || self.options.mode == super::Mode::Persistent;
             if is_idle && wants {
                 self.driver.schedule(self, block);

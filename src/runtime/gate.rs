@@ -31,7 +31,8 @@
 //! from then on every leave passes the heavy fence; or `light := false`; heavy fence (G8); and from then on every leave
 //! passes the full fence. The heavy fence of G8 makes G7 its pair: either the sender sees `false` and passes G3, which
 //! is the argument above, or what it published is seen by every look after G8. The word is only written inside the gate. Who
-//! makes a kernel run (activation) passes the heavy fence before it looks for messages.
+//! makes a kernel run (activation) and finds a gate idle and light passes the heavy fence before it looks for messages. Who finds
+//! it light (Acquire) sees the state that its runner had, or a later one.
 //!
 //! `tests/loom` checks these and that each label is needed; but for G8: loom has no asymmetric fences, a light one is full there,
 //! and what G8 is for does not happen.
@@ -83,7 +84,7 @@ impl Gate {
             return full_fence(Label::G3);
         }
         light_fence(Label::G7);
-        if !self.light.load(Ordering::Relaxed) {
+        if !self.light.load(Ordering::Acquire) {
             full_fence(Label::G3);
         }
     }
@@ -91,7 +92,7 @@ impl Gate {
     /// Makes messages cheap and leaving dear. Inside the gate, or before anybody knows it.
     pub(crate) fn become_light(&self) {
         if !self.light.load(Ordering::Relaxed) {
-            self.light.store(true, Ordering::Relaxed);
+            self.light.store(true, Ordering::Release);
         }
     }
 
@@ -104,7 +105,7 @@ impl Gate {
         }
     }
 
-    /// Whether it is light. Exact inside the gate.
+    /// Whether it is light. Exact inside the gate, and for who has seen it idle.
     #[inline]
     pub(crate) fn is_light(&self) -> bool {
         self.light.load(Ordering::Relaxed)
