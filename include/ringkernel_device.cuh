@@ -10,7 +10,8 @@
  *  - rk_context_reply, rk_context_emit and rk_context_send act when thread 0 of the block calls them and answer
  *    RK_OK to the others; what they send is copied before they return. rk_context_sync is a block barrier.
  *  - The state is the block's: what several threads write is theirs to order.
- *  - A payload of up to 432 bytes lies in shared memory, a larger one in device memory.
+ *    What thread 0 got from them is thread 0's: share it before a branch around a barrier, for all threads or none may come to it.
+ *  - A payload of up to 432 bytes lies in shared memory, a larger one, and any from another kernel on the device, in device memory.
  *
  * RK_DEVICE_ENTRY(handler) makes the kernel that the library launches. Programs given as source get it from the
  * library; programs given as PTX or CUBIN have it in their own source, once per handler.
@@ -74,8 +75,9 @@
  *       had to wait for a place learns of it (H4, then the look's load after it) before it takes another message.
  *   D13 A block of a short launch that has come to its end says so in its record: launched again for the sake of others, it leaves.
  *   D14 A grid barrier and a pause: while blocks wait at the barrier the others take messages although they are to pause, and
- *       say RUNNING before they do. They arrive at the barrier after that, and who waited leaves it after they arrived, so PAUSED
- *       of all blocks still means that no handler runs. A block that has come to its end breaks the barrier.
+ *       say RUNNING before they do. They arrive at the barrier after that, and who waited leaves it after they arrived. An answer
+ *       counts how often that was, so two looks at all blocks that find the same answers, all of them PAUSED, have found a time
+ *       between them at which no handler ran and none waits for another. A block that has come to its end breaks the barrier.
  * A message that came as an entry was never read from its slot: that it is taken can be said without a fence, unless a record
  * (a failure) refers to the slot.
  *
@@ -99,7 +101,7 @@ struct alignas(16) rkd_16 {
 
 /* What the host asks of a seat: number << 32 | verb. */
 enum { RKD_VACANT = 0, RKD_PAUSE = 1, RKD_RUN = 2, RKD_DRAIN = 3, RKD_STOP = 4, RKD_EXIT = 5 };
-/* What a seat answers: number << 32 | phase. */
+/* What a seat answers: number << 32 | times it has gone on although it was to pause (D14) << 8 | phase. */
 enum {
   RKD_IS_VACANT = 1,
   RKD_IS_PAUSED = 2,
@@ -143,7 +145,7 @@ static_assert(sizeof(rkd_tenant) == 192, "rkd_tenant");
 
 struct alignas(32) rkd_route {
   rkd_u64 handle, seats;
-  rkd_u32 blocks, epoch, payload_max, capacity;
+  rkd_u32 blocks, epoch, payload_max, capacity; /* epoch: above 16 bits, whether the target has RK_LAUNCH_TIMESTAMPS */
 };
 static_assert(sizeof(rkd_route) == 32, "rkd_route");
 
@@ -169,7 +171,8 @@ static_assert(sizeof(rkd_record) == 64, "rkd_record");
 struct alignas(128) rkd_seat { /* device memory */
   rkd_u64 peer_tail;
   rkd_u64 done; /* of short launches: the kernel that has come to its end here, which is not to begin again */
-  rkd_u64 reserved0[14];
+  rkd_u64 next_block;
+  rkd_u64 reserved0[13];
   rkd_u64 peer, clock, barrier, epoch;
   rkd_u64 input_head, outbox_tail, peer_head, started, processed, failed, sent, taken, peer_taken;
   rkd_u32 peer_shift, stride, payload_max, fault;
@@ -399,8 +402,11 @@ RKP_DEVICE rkd_u32 rkp_or(rkd_u32 bits) {
   return all;
 }
 RKP_DEVICE void rkp_sync_block() { asm volatile("barrier.sync 0;" ::: "memory"); }
+struct alignas(64) rkp_line { /* as aligned as the CPU's */
+  rkd_u64 words[8];
+};
 RKP_DEVICE void *rkp_dynamic_shared() {
-  extern __shared__ rkd_u64 rkp_dynamic[];
+  extern __shared__ rkp_line rkp_dynamic[];
   return rkp_dynamic;
 }
 #endif /* RK_DEVICE_PLATFORM */
@@ -426,7 +432,7 @@ struct alignas(64) rk_context_t {
   rkd_u64 unix_offset, next_block, copy_from, host_sends, sends_done, shown, counted;
   rkd_u32 busy_sleep_ns, idle_sleep_ns, once, once_left;
   rkd_u32 express_found, quiet, expired, slot_was_read;
-  rkd_u32 action, refused, occupied, closed, fault, from_peer, replied, fenced, prefer_peer, copy_size, barrier_passed, barrier_waits, resumed;
+  rkd_u32 action, refused, occupied, closed, fault, from_peer, replied, fenced, prefer_peer, copy_size, barrier_passed, barrier_waits, resumed, resumes;
   rk_status_t result;
 };
 
@@ -437,7 +443,7 @@ enum { RKD_DO_EXIT = 1, RKD_DO_ENTER = 2, RKD_DO_MESSAGE = 3 };
 #define RKD_HOT 256u /* looks without a message after which entries are no longer looked at: that costs bandwidth */
 
 RKP_DEVICE void rkd_acknowledge(rk_context_t *c, rkd_u32 phase) {
-  rkp_publish_sys(&c->status->ack, (c->command & 0xffffffff00000000ull) | phase);
+  rkp_publish_sys(&c->status->ack, (c->command & 0xffffffff00000000ull) | (rkd_u64)(c->resumes & 0xffffffu) << 8 | phase);
 }
 
 /* Says how far the input was taken. After a fence of this thread that followed the last read of a slot. */
@@ -651,7 +657,7 @@ RKP_DEVICE int rkd_peer_send(rk_context_t *ctx, const rkd_route *route, rkd_u32 
   rkd_seat *seat = (rkd_seat *)route->seats + block;
   for (;;) {
     const rkd_u64 tail = rkp_load_acquire_gpu(&seat->peer_tail); /* P6 */
-    if (tail >> 48 != route->epoch) return RKD_ENDED;
+    if (tail >> 48 != (route->epoch & 0xffffu)) return RKD_ENDED;
     const rkd_u64 position = tail & RKD_POSITION;
     const rkd_u32 shift = seat->peer_shift;
     char *slot = (char *)seat->peer + (position & ((1ull << shift) - 1)) * seat->stride;
@@ -660,7 +666,7 @@ RKP_DEVICE int rkd_peer_send(rk_context_t *ctx, const rkd_route *route, rkd_u32 
     if (turn == free) {
       if (rkp_cas_gpu(&seat->peer_tail, tail, tail + 1) != tail) continue;
       rkd_u64 stamp = 0;
-      if (ctx->tenant.flags & RK_LAUNCH_TIMESTAMPS) stamp = rkd_tick(ctx);
+      if (route->epoch >> 16) stamp = rkd_tick(ctx); /* if the target asks for it */
       rkd_copy(slot + 64, message->payload, message->payload_size);
       rkp_put8(slot + 8, message->correlation);
       rkd_16 word = {ctx->tenant.kernel, 0};
@@ -859,6 +865,7 @@ RKP_COLD void rkd_save(rk_context_t *c) {
   s->failed = c->failed;
   s->sent = c->sent;
   s->host_sends = c->host_sends;
+  s->next_block = c->next_block;
   s->fault = c->fault; /* the host may launch once more before it knows */
   s->taken = c->taken;
   s->peer_taken = c->peer_taken;
@@ -1058,6 +1065,12 @@ RKP_DEVICE void rkd_next(rk_context_t *c, rkd_u32 lane) {
       c->clock_offset = c->poll[3];
       c->unix_offset = c->poll[4];
     }
+    /* No message gets in any more, also not one that the handlers of this block send to it. */
+    if ((verb == RKD_DRAIN || verb == RKD_STOP) && !c->closed) {
+      rkp_sync_warp();
+      if (lane == 0) rkd_close_peer(c);
+      rkp_sync_warp();
+    }
     /* A block that waits at the barrier ends its handler when the others have come, so that they come although they are
      * to pause. They say that they run before they arrive there, so that whoever sees the pause of a block that has left the
      * barrier sees this; and that they pause when they are back. */
@@ -1083,11 +1096,11 @@ RKP_DEVICE void rkd_next(rk_context_t *c, rkd_u32 lane) {
     rkp_sync_warp(); /* all have decided alike; now lane 0 may change what they decided by */
     if (verb == RKD_STOP || (drained && !have_peer)) {
       if (lane == 0) {
-        rkd_close_peer(c);
         if (c->peer_head == c->peer_end) {
           rkp_publish_sys(&c->status->taken, c->taken);
           rkd_done(c);
         } else if (have_peer && verb == RKD_STOP) {
+          (void)rkp_load_acquire_gpu(rkd_peer_slot(c)); /* P3 */
           rkd_give_up_peer(c, rkd_peer_slot(c), RKD_LEFT, 0);
           rkd_peer_advance(c);
         }
@@ -1104,6 +1117,7 @@ RKP_DEVICE void rkd_next(rk_context_t *c, rkd_u32 lane) {
       if (lane == 0) {
         if (comes && !c->resumed) {
           c->resumed = 1;
+          c->resumes++;
           rkd_acknowledge(c, RKD_IS_RUNNING);
         }
         c->prefer_peer = !peer_first;
@@ -1180,6 +1194,7 @@ RKP_DEVICE void rkd_enter(rk_context_t *c, rkd_u32 thread) {
     c->failed = s->failed;
     c->sent = s->sent;
     c->host_sends = s->host_sends;
+    c->next_block = s->next_block;
     c->fault = s->fault;
     c->taken = s->taken;
     c->peer_taken = s->peer_taken;
@@ -1226,7 +1241,8 @@ RKP_DEVICE void rkd_finish(rk_context_t *c) {
     c->taken++;
   }
   if ((c->slot_was_read && !c->from_peer) || status != RK_OK) {
-    if (!c->fenced) rkp_publish_sys(&c->status->taken, c->taken);
+    /* A record of a failure goes without a fence, and says something of the slot: it is there before the slot is given back. */
+    if (!c->fenced || status != RK_OK) rkp_publish_sys(&c->status->taken, c->taken);
     rkd_show_taken(c);
   }
   if (c->started - c->counted >= 16) rkd_show(c);
@@ -1257,6 +1273,7 @@ RKP_DEVICE void rkd_main(rkd_u64 launch, Handler handler) {
     c->sleep_ns = 0;
     c->next_block = 0;
     c->quiet = 0;
+    c->resumes = 0;
     c->express_found = 0;
     c->outbox_head = 0;
     if (own.fresh && !c->refused) {

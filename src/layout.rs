@@ -765,6 +765,7 @@ pub(crate) struct SeatRoute {
     /// Device address of the first seat of the target; 0: through the host.
     pub(crate) seats: u64,
     pub(crate) blocks: u32,
+    /// 16 bits; above, whether the target wants timestamps.
     pub(crate) epoch: u32,
     pub(crate) payload_max: u32,
     /// Places in the target's queue.

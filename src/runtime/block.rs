@@ -137,6 +137,11 @@ impl Block {
         self.remote.as_ref().is_some_and(|remote| remote.has_ended())
     }
 
+    /// What a block that runs elsewhere says of itself; see [`Remote::answer`].
+    pub(crate) fn answer(&self) -> u64 {
+        self.remote.as_ref().map_or(0, |remote| remote.answer())
+    }
+
     /// Whether a record waits of a block that runs elsewhere.
     pub(crate) fn has_record(&self) -> bool {
         self.remote.as_ref().is_some_and(|remote| remote.has_record())

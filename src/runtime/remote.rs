@@ -105,6 +105,9 @@ pub(crate) trait Remote: Send + Sync + std::fmt::Debug {
     fn settle(&self, kept: u64);
     /// Whether no handler runs and none will until the kernel is activated.
     fn is_quiet(&self) -> bool;
+    /// A number that changes with what it says of that. Two looks at all blocks that found the same numbers, and all of them
+    /// quiet, found a time between them at which all were: blocks may go on for each other's sake (a grid barrier).
+    fn answer(&self) -> u64;
     /// Its counters.
     fn counts(&self) -> Counts;
 }
@@ -252,7 +255,7 @@ fn deliver(turn: &Turn<'_>, ring: &Ring, record: &Record<'_>) {
             let received = loop {
                 // SAFETY: as above.
                 match unsafe { ring.peek_at(position) } {
-                    None if position < ring.tail() => crate::sync::yield_now(),
+                    None if (ring.head()..ring.tail()).contains(&position) => crate::sync::yield_now(),
                     received => break received,
                 }
             };

@@ -65,6 +65,7 @@ static rk_status_t make_runtime(void) {
 #define ADD(handler) \
   if (status == RK_OK) status = add(runtime, #handler, handler)
   ADD(one_echo);
+  ADD(one_again);
   ADD(one_sink);
   ADD(one_count);
   ADD(one_status);
@@ -639,6 +640,24 @@ static void a_drain_of_uneven_blocks_ends(void) {
   OK(rk_destroy(kernel));
 }
 
+/* A kernel that sends to itself for ever comes to its end all the same: no message gets in after a terminate. */
+static void a_kernel_that_feeds_itself_ends(void) {
+  rk_launch_options_t options = options_for("one_again");
+  rk_kernel_t kernel;
+  rk_message_t message = check_message("again", 5);
+  uint64_t began;
+  uint32_t route;
+  OK(rk_launch(runtime, "a", &options, &kernel));
+  OK(rk_connect(kernel, kernel, &route));
+  message.type = 0xffffffffu;
+  OK(rk_send(kernel, &message, MS(20000)));
+  UNTIL(metrics_of(kernel).messages_processed > 100);
+  began = check_now();
+  OK(rk_terminate(kernel, RK_FOREVER));
+  CHECK(check_now() - began < MS(10000));
+  OK(rk_destroy(kernel));
+}
+
 static void an_open_loan_makes_nothing_run(void) {
   rk_launch_options_t options = options_for("one_echo");
   rk_kernel_metrics_t before = RK_KERNEL_METRICS_INIT, after = RK_KERNEL_METRICS_INIT;
@@ -849,6 +868,7 @@ static void all(int argc, char **argv) {
   RUN(a_receiver_that_spins_learns_of_the_end);
   RUN(a_drain_of_uneven_blocks_ends);
   RUN(an_open_loan_makes_nothing_run);
+  RUN(a_kernel_that_feeds_itself_ends);
   RUN(many_threads_call_many_blocks);
   RUN(kernels_come_and_go);
 }

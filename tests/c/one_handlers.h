@@ -91,6 +91,13 @@ static rk_status_t one_ask(rk_context_t *ctx, const rk_message_t *message) {
   return rk_context_emit(ctx, message);
 }
 
+/* Sends what it got to where route 0 leads, for ever if that is itself. */
+static rk_status_t one_again(rk_context_t *ctx, const rk_message_t *message) {
+  rk_message_t next = *message;
+  next.block = 0;
+  return rk_context_send(ctx, 0, &next);
+}
+
 /* Adds up the bytes of the payload, all threads together. */
 static rk_status_t one_sum(rk_context_t *ctx, const rk_message_t *message) {
   uint64_t *parts = (uint64_t *)rk_context_shared(ctx);

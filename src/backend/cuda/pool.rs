@@ -208,7 +208,7 @@ impl Pool {
     /// Number and phase of a seat's last answer.
     pub(super) fn ack(&self, seat: u32) -> (u64, u64) {
         let word = self.status(seat, std::mem::offset_of!(SeatStatus, ack)).load(Ordering::Acquire);
-        (word >> 32, word & 0xffff_ffff)
+        (word >> 32, word & 0xff)
     }
 
     /// Seats beside each other, or none.

@@ -323,7 +323,8 @@ impl Driver for Resident {
         };
         let store = |field, value| self.route_word(route, field).store(value, Ordering::Relaxed);
         store(offset_of!(SeatRoute, seats), seats);
-        store(offset_of!(SeatRoute, blocks), epoch << 32 | u64::from(target.options.grid_size));
+        let stamps = u64::from(target.options.has(RK_LAUNCH_TIMESTAMPS)) << 16;
+        store(offset_of!(SeatRoute, blocks), (stamps | epoch) << 32 | u64::from(target.options.grid_size));
         let capacity = u64::from(target.options.input_capacity);
         store(offset_of!(SeatRoute, payload_max), capacity << 32 | u64::from(payload_max));
         self.route_word(route, offset_of!(SeatRoute, handle)).store(target.handle, Ordering::Release);

@@ -364,6 +364,10 @@ impl Remote for Seat {
         phase == DONE || phase == GONE || is_last && (phase == PAUSED || phase == FAULT)
     }
 
+    fn answer(&self) -> u64 {
+        self.status(offset_of!(SeatStatus, ack))
+    }
+
     fn counts(&self) -> Counts {
         let counts = Counts {
             processed: self.status(offset_of!(SeatStatus, processed)),
