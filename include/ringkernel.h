@@ -1317,7 +1317,7 @@ rk_status_t rk_activate(struct rk_kernel_t kernel);
 
 /**
  * Pauses a kernel: waits for the current message of each block; once it returned no handler runs. Messages
- * still queue. Errors by state as rk_activate. Any thread; not from a handler of this kernel.
+ * still queue. Errors by state as rk_activate, also of a kernel that fails meanwhile. Any thread; not from a handler of this kernel.
  */
 rk_status_t rk_deactivate(struct rk_kernel_t kernel);
 

@@ -125,7 +125,7 @@ pub extern "C" fn rk_activate(kernel: RkKernel) -> RkStatus {
 }
 
 /// Pauses a kernel: waits for the current message of each block; once it returned no handler runs. Messages
-/// still queue. Errors by state as rk_activate. Any thread; not from a handler of this kernel.
+/// still queue. Errors by state as rk_activate, also of a kernel that fails meanwhile. Any thread; not from a handler of this kernel.
 #[unsafe(no_mangle)]
 pub extern "C" fn rk_deactivate(kernel: RkKernel) -> RkStatus {
     guard::status(|| KernelHandle::from(kernel).deactivate())

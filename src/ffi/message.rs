@@ -57,16 +57,13 @@ pub unsafe extern "C" fn rk_send_batch(
         |begun| {
             let sent = arg::out(sent, "sent")?;
             let (done, result) = match arg::array(messages, count, "messages") {
-                Ok(messages) => {
-                    let rest = &messages[begun..];
-                    let timeout_ns = if begun > 0 { 0 } else { timeout_ns };
-                    let (done, result) = KernelHandle::from(kernel).send_batch(
-                        rest.len(),
-                        |i| arg::outgoing(&rest[i]),
-                        timeout_ns,
-                    );
-                    (begun + done, if begun > 0 { Ok(()) } else { result })
-                }
+                Ok(messages) => KernelHandle::from(kernel).send_batch(
+                    count,
+                    begun,
+                    |index| arg::quick_message(&raw const messages[index]),
+                    |index| arg::outgoing(&messages[index]),
+                    timeout_ns,
+                ),
                 Err(error) => (0, Err(error)),
             };
             sent.write(done);
@@ -213,22 +210,24 @@ pub unsafe extern "C" fn rk_commit_batch(
     )
 }
 
+/// Loans that are committed at once.
+const RUN: usize = 16;
+
 /// Commits loans from the first on as long as nothing is in the way; how many.
 fn quick_commit(loans: *mut RkLoan, headers: *const RkMessage, count: usize) -> usize {
-    let (Ok(values), Ok(headers)) = (
-        arg::array(loans.cast_const(), count, "loans"),
-        arg::array(headers, if headers.is_null() { 0 } else { count }, "headers"),
-    ) else {
-        return 0;
-    };
-    let header = |index: usize| arg::header(headers.get(index).unwrap_or(&EMPTY));
+    let headers = arg::array(headers, if headers.is_null() { 0 } else { count }, "headers");
+    let (Ok(_), Ok(headers)) = (arg::array(loans.cast_const(), count, "loans"), headers) else { return 0 };
     let mut done = 0;
     while done < count {
-        // The copies are of the stack: what was checked is what is committed.
-        let mut run = [values[done]; RUN];
         let length = RUN.min(count - done);
-        run[..length].copy_from_slice(&values[done..done + length]);
-        let committed = lease::quick_commit(&run[..length], |index| header(done + index));
+        let mut run = [RkLoan { payload: std::ptr::null_mut(), payload_size: 0, lease: 0 }; RUN];
+        // A copy, so that what was checked is what is committed; and no view of what is cleared below.
+        match arg::array(loans.wrapping_add(done).cast_const(), length, "loans") {
+            Ok(values) => run[..length].copy_from_slice(values),
+            Err(_) => break,
+        }
+        let header = |index: usize| arg::header(headers.get(done + index).unwrap_or(&EMPTY));
+        let committed = lease::quick_commit(&run[..length], header);
         (done..done + committed).for_each(|index| arg::clear_loan(loans.wrapping_add(index)));
         done += committed;
         if committed < length {
@@ -237,9 +236,6 @@ fn quick_commit(loans: *mut RkLoan, headers: *const RkMessage, count: usize) -> 
     }
     done
 }
-
-/// Loans that are committed at once.
-const RUN: usize = 16;
 
 /// Takes the next message of the kernel's output queue: a view, to be given back with rk_release.
 ///

@@ -15,7 +15,7 @@
 //! `L = p / capacity`, is published at `2L + 1`. With many receivers it is free for `p` when `turn == 2L` and released at
 //! `2(L + 1)`, which is "free" for the next lap. A single receiver releases in order, so `head` says all of that; it writes
 //! nothing into a slot, and senders, who keep what they last saw of `head`, read nothing there: a slot's lines go one way,
-//! once (the cached index of Lee et al., "FastForward"/"MCRingBuffer", 2008 and 2010).
+//! once (the cached index is that of MCRingBuffer: P. Lee, T. Bu, G. Chandranmenon, 2010).
 //! Fresh zeroed memory is a ring whose slots are free for lap 0, so a ring of a million slots touches no page until it
 //! is used.
 //!

@@ -120,11 +120,12 @@ impl Ring {
         self.store_published(position);
     }
 
-    /// Fetches the slot that will be written some messages later: the receiver's core has it still.
+    /// Fetches the slot that will be written some messages later: the receiver's core has it still. Not where the receiver is
+    /// on the other side of a bus, which reads memory through this side's caches.
     #[inline(always)]
     fn prepare(&self, position: u64) {
         #[cfg(not(rk_loom))]
-        if self.mask >= 4 * AHEAD {
+        if self.mask >= 4 * AHEAD && !self.memory.has_express() {
             let payload = self.payload(position + AHEAD);
             crate::sync::prefetch_for_write(payload.wrapping_sub(crate::layout::SLOT_HEADER_SIZE));
             crate::sync::prefetch_for_write(payload);

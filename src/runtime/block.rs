@@ -21,6 +21,10 @@
 //! passes a heavy fence and tries once more before it leaves; who releases a slot passes the light fence and
 //! looks for stalled blocks. One of the two sees the other.
 //!
+//! Messages to kernels from a block elsewhere that find no room are *posted* instead: they wait for room in the same way (of each
+//! target, in order) and the block goes on, for its sender has credit for no more than the target's queue has places.
+//! They are out, or dead letters, before the block ends.
+//!
 //! # The end
 //! The ring is closed first, so its tail is final. Drain and Discard go on until head has come to the tail:
 //! published messages are handled or become dead letters, skipped ones are stepped over, and an open loan is

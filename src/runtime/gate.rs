@@ -34,8 +34,8 @@
 //! makes a kernel run (activation) and finds a gate idle and light passes the heavy fence before it looks for messages. Who finds
 //! it light (Acquire) sees the state that its runner had, or a later one.
 //!
-//! `tests/loom` checks these and that each label is needed; but for G8: loom has no asymmetric fences, a light one is full there,
-//! and what G8 is for does not happen.
+//! `tests/loom` checks these and that each label is needed, but for two: loom has no asymmetric fences, a light one is full there, and
+//! what G8 and the Acquire of `light` are for does not happen.
 
 use crate::sync::{
     AtomicBool, Futex, Label, Ordering, fence_after_rmw, full_fence, heavy_fence, light_fence, order,

@@ -13,7 +13,7 @@ use super::table::Table;
 use super::{block, blocking, calls, context};
 use crate::error::{self, Error, Result};
 use crate::layout::*;
-use crate::limits::{BATCH_MAX, FULL_LOOKS, FULL_SPINS, HANDLE_INDEX_BITS, HELP_DEPTH_MAX, REMOTE_SPIN_NS};
+use crate::limits::{FULL_LOOKS, FULL_SPINS, HANDLE_INDEX_BITS, HELP_DEPTH_MAX, REMOTE_SPIN_NS};
 use crate::sync::{Arc, AtomicU64, Ordering, monotonic_ns};
 
 static KERNELS: Table<Kernel> = Table::new::<HANDLE_INDEX_BITS>();
@@ -241,40 +241,37 @@ impl KernelHandle {
             }
         }
         if sent > 0 && sent < count {
-            // The queue is full. Who comes back at once gets few places, who waits a little gets many.
+            // Most likely the queue is full. Who comes back at once gets few places, who waits a little gets many.
             look_away();
         }
         sent
     }
 
-    /// `rk_send_batch`: how many were sent, and the failure if none.
+    /// `rk_send_batch` from message `sent` on, which is not to be waited for unless it is 0: how many were sent in all, and
+    /// the failure if none. What the short way does not take goes the whole way, one by one.
     pub fn send_batch<'a>(
         self,
         count: usize,
+        mut sent: usize,
+        quick: impl Fn(usize) -> Option<Outgoing<'a>>,
         message: impl Fn(usize) -> Result<Outgoing<'a>>,
         timeout_ns: u64,
     ) -> (usize, Result<()>) {
-        if count == 0 {
-            return (0, self.with(|_| Ok(())));
+        // The handle before the messages, as in every function.
+        let known = self.with(|_| Ok(()));
+        if count == 0 || known.is_err() {
+            return (0, known);
         }
-        let mut sent = 0;
-        let failure = loop {
-            if sent == count {
-                break Ok(());
+        while sent < count {
+            let timeout_ns = if sent == 0 { timeout_ns } else { 0 };
+            match message(sent).and_then(|message| self.send(&message, timeout_ns)) {
+                Ok(()) => sent += 1,
+                Err(error) if sent == 0 => return (0, Err(error)),
+                Err(_) => break,
             }
-            match self.with(|kernel| send_run(kernel, sent, count, &message)) {
-                Ok(run) => sent += run,
-                Err(Error::Full { .. }) if sent == 0 && timeout_ns != 0 => {
-                    let result = message(0).and_then(|first| self.send(&first, timeout_ns));
-                    match result {
-                        Ok(()) => sent = 1,
-                        Err(error) => break Err(error),
-                    }
-                }
-                Err(error) => break Err(error),
-            }
-        };
-        (sent, if sent > 0 { Ok(()) } else { failure })
+            sent += self.quick_send_batch(count - sent, |index| quick(sent + index));
+        }
+        (sent, Ok(()))
     }
 
     /// `rk_reserve`.
@@ -420,49 +417,6 @@ fn call_error(kernel: &Kernel, status: RkStatus, bytes: usize) -> Error {
         RK_ERR_TIMEOUT => Error::Expired { kernel: id },
         status => Error::Handler { kernel: id, status },
     }
-}
-
-/// Sends messages that go to one block and fit, from `start` on; at least one, or why not.
-fn send_run<'a>(
-    kernel: &Kernel,
-    start: usize,
-    count: usize,
-    message: &impl Fn(usize) -> Result<Outgoing<'a>>,
-) -> Result<usize> {
-    let first = message(start)?;
-    kernel.check_accepts()?;
-    kernel.check_size(first.payload.len())?;
-    if first.block == RK_ANY_BLOCK && kernel.options.grid_size > 1 {
-        let block = kernel.try_send(&first, 0, None)?;
-        kernel.wake(block);
-        return Ok(1);
-    }
-    let (block, _) = kernel.targets(first.block)?;
-    // Each message is read once: what was checked is what is copied.
-    let mut batch = [first; BATCH_MAX];
-    let mut run = 1;
-    while run < BATCH_MAX && start + run < count {
-        match message(start + run) {
-            Ok(next) if next.block == first.block && kernel.check_size(next.payload.len()).is_ok() => {
-                batch[run] = next;
-            }
-            _ => break,
-        }
-        run += 1;
-    }
-    let mut claim = match kernel.input(block)?.claim_batch(run as u64) {
-        Ok(claim) => claim,
-        Err(crate::ring::ClaimError::Full) => return Err(kernel.full_error()),
-        Err(crate::ring::ClaimError::Closed) => return Err(kernel.ended_error()),
-    };
-    let claimed = claim.remaining() as usize;
-    for next in &batch[..claimed] {
-        claim.publish(&kernel.input_header(next, None), next.payload, 0, next.deadline_ns);
-    }
-    drop(claim);
-    kernel.block(block).gate.work_was_made();
-    kernel.wake(block);
-    Ok(claimed)
 }
 
 /// Takes up to `capacity` messages; false: none is there, and some may come.

@@ -443,8 +443,7 @@ impl Kernel {
         let block = if message.block == RK_ANY_BLOCK && options.grid_size == 1 { 0 } else { message.block };
         let is_plain = self.state().accepts()
             && message.payload.len() <= options.payload_max as usize
-            && block < options.grid_size
-            && !options.has(RK_LAUNCH_TIMESTAMPS);
+            && block < options.grid_size;
         if is_plain { Some((block, self.block(block).input.get()?)) } else { None }
     }
 

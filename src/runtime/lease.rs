@@ -271,9 +271,6 @@ pub fn quick_commit<'a>(loans: &[RkLoan], header: impl Fn(usize) -> Outgoing<'a>
         let (kernel, ring, Some(block)) = (&entry.kernel, entry.ring(), entry.block) else {
             return (0, None);
         };
-        if kernel.options.has(RK_LAUNCH_TIMESTAMPS) {
-            return (0, None);
-        }
         let (tail, room) = (ring.tail(), kernel.options.payload_max as usize);
         let mut done = 0;
         for loan in loans {
@@ -286,13 +283,8 @@ pub fn quick_commit<'a>(loans: &[RkLoan], header: impl Fn(usize) -> Outgoing<'a>
                 break;
             }
             let message = header(done);
-            let header = Header {
-                correlation: message.correlation,
-                source: 0,
-                payload_size: loan.payload_size as u32,
-                tag: message.tag,
-                timestamp: RkTimestamp::default(),
-            };
+            let header =
+                Header { payload_size: loan.payload_size as u32, ..kernel.input_header(&message, None) };
             // SAFETY: as in `give_loan_back`.
             unsafe { ring.publish_kept(position, &header, 0, message.deadline_ns) };
             done += 1;

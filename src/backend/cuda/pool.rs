@@ -62,7 +62,11 @@ static RESIDENT: Mutex<Vec<Weak<Pool>>> = Mutex::new(Vec::new());
 /// Keeps resident pools from being launched; `None`: one is there that is not about to leave.
 pub(super) fn hold_launches(device: &Device) -> Option<LockGuard<'static, Vec<Weak<Pool>>>> {
     let resident = lock(&RESIDENT);
-    let is_in_the_way = |pool: &Arc<Pool>| pool.device().is_same(device) && !pool.is_closing();
+    // One that is about to leave does so; one with a block that never ends does not.
+    let stays = |pool: &Pool| {
+        !pool.is_closing() || pool.is_stuck.load(Ordering::SeqCst) && !matches!(pool.query(), Ok(true))
+    };
+    let is_in_the_way = |pool: &Arc<Pool>| pool.device().is_same(device) && stays(pool);
     let pools: Vec<_> = resident.iter().filter_map(Weak::upgrade).collect();
     let is_held = pools.iter().any(is_in_the_way);
     if is_held {
@@ -351,8 +355,8 @@ impl Pool {
         }
     }
 
-    /// Whether everything that was launched has ended; an error: the device is lost. What only says that it cannot be said
-    /// now (no memory, a capture of the application's) is "not yet".
+    /// Whether everything that was launched has ended; an error: the device is lost. A code that says nothing of the device
+    /// (no memory, a capture of the application's) counts as "it runs".
     pub(super) fn query(&self) -> Result<bool> {
         let api = self.device().api;
         let _current = match self.device().enter() {
@@ -388,7 +392,8 @@ impl Pool {
     /// Compares the clocks and tells the seats. What a seat says of its timer is older when it is read, so the least
     /// difference is the truest; it may rise by 100 parts in a million, as far apart as two clocks run. A seat that has said
     /// nothing new is not asked. A short launch says it once, at its begin, which was after the launch: so the difference
-    /// lies between two bounds, and is only moved into them. One thread at a time.
+    /// lies between two bounds, and is only moved into them; for those this is called when a launch has begun or ended, before
+    /// the next. One thread at a time.
     pub(super) fn calibrate(&self, now: u64) {
         let timer = std::mem::offset_of!(SeatStatus, timer);
         let before = self.offset.load(Ordering::Relaxed);

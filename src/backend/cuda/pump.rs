@@ -22,7 +22,7 @@ use super::resident::Resident;
 use crate::error::{Error, Result};
 use crate::layout::RK_ERR_DEVICE;
 use crate::process;
-use crate::ring::{EventCount, Ring};
+use crate::ring::EventCount;
 use crate::runtime::core::Core;
 use crate::runtime::kernel::{Kernel, Phase};
 use crate::runtime::{Threads, block, log};
@@ -38,6 +38,8 @@ const LONG_SLEEP: Duration = Duration::from_micros(200);
 const REST_NS: u64 = 1_000_000;
 /// Between two looks at clocks, hung handlers and the state of the device.
 const TICK_NS: u64 = 5_000_000;
+/// Between two looks whether pools that have ended can be given back, with nothing else to do.
+const BURY_NS: u64 = 100_000_000;
 /// For all pools to leave when the runtime is destroyed.
 const LEAVE_NS: u64 = 2_000_000_000;
 
@@ -294,10 +296,14 @@ impl Pump {
                     kernel.lifecycle.notify_all();
                     progressed = true;
                 }
-                let waits = kernel.block(index).input.get().is_some_and(|ring| ring.depth() > 0);
+                let once = resident.pool.shape.once;
+                let waits = match once {
+                    true => resident.has_input(kernel, index),
+                    false => kernel.block(index).input.get().is_some_and(|ring| ring.depth() > 0),
+                };
                 let runs = Kernel::phase(kernel.control()) != Phase::Rest;
                 outstanding |= (waits && runs) || !seat.is_answered();
-                if waits && runs && resident.pool.shape.once && !resident.in_flight.load(Ordering::SeqCst) {
+                if waits && runs && once && !resident.in_flight.load(Ordering::SeqCst) {
                     // Its sender may have found the gate occupied and told nobody.
                     self.shared.poke_watch();
                 }
@@ -396,7 +402,12 @@ impl Watch {
         } else {
             let shared = &self.shared;
             let nothing = lock(&shared.pools).is_empty() && self.entries.is_empty();
-            let deadline = if nothing { u64::MAX } else { now + TICK_NS };
+            let deadline = match nothing {
+                false => now + TICK_NS,
+                // Pools that have ended wait for whoever still has a handle of their kernels.
+                true if !lock(&shared.ended).is_empty() => now + BURY_NS,
+                true => u64::MAX,
+            };
             let woken = || {
                 let is_new = shared.watch_pending.load(Ordering::SeqCst)
                     || shared.stop.load(Ordering::SeqCst)
@@ -413,6 +424,7 @@ impl Watch {
             return match resident.pool.query() {
                 Ok(false) => false,
                 Ok(true) => {
+                    resident.pool.calibrate(monotonic_ns());
                     resident.in_flight.store(false, Ordering::SeqCst);
                     kernel.lifecycle.notify_all();
                     true
@@ -423,18 +435,7 @@ impl Watch {
                 }
             };
         }
-        let has_input = |index: usize| {
-            let seat = &resident.seats[index];
-            if seat.held.load(Ordering::Acquire) {
-                return false; // it would take nothing; who lets it go on says so here
-            }
-            let ring = kernel.block(index as u32).input.get();
-            // Published: what is claimed or lent is not to be handled yet, and who publishes it says so here.
-            ring.is_some_and(|ring: &Ring| {
-                let taken = crate::runtime::remote::Remote::taken(&**seat);
-                ring.tail() > taken && ring.is_published(taken)
-            })
-        };
+        let has_input = |index: usize| resident.has_input(kernel, index as u32);
         let may_run = || matches!(Kernel::phase(kernel.control()), Phase::Run | Phase::Drain);
         if !may_run() || kernel.has_ended() || !(0..resident.seats.len()).any(has_input) {
             return false;
@@ -469,10 +470,8 @@ impl Watch {
             return;
         }
         let pools = lock(&self.shared.pools).clone();
-        for pool in &pools {
-            pool.calibrate(now);
-        }
         for pool in pools.iter().filter(|pool| !pool.shape.once) {
+            pool.calibrate(now);
             match pool.query() {
                 Ok(false) => {}
                 Ok(true) if pool.is_closing() => {}

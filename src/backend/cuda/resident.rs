@@ -232,6 +232,15 @@ impl Resident {
         unsafe { AtomicU64::from_ptr(self.mapped.host().as_ptr().add(offset).cast()) }
     }
 
+    /// Whether a block that is launched for each batch would take a message now. What is claimed or lent is not published, and
+    /// who publishes it wakes; a block that is held takes nothing, and who lets it go on wakes.
+    pub(super) fn has_input(&self, kernel: &Kernel, block: u32) -> bool {
+        let seat = &self.seats[block as usize];
+        let taken = seat.taken();
+        let is_there = |ring: &Ring| ring.tail() > taken && ring.is_published(taken);
+        !seat.held.load(Ordering::Acquire) && kernel.block(block).input.get().is_some_and(is_there)
+    }
+
     /// Whether every block has answered the last command.
     pub(super) fn is_answered(&self) -> bool {
         self.seats.iter().all(|seat| seat.is_answered())
