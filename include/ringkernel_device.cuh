@@ -120,7 +120,8 @@ enum {
   RKD_DEAD = 5,    /* a message to the kernel that is the subject; status and reason say why */
   RKD_FAILED = 6,  /* the host's message at the position that is the subject was answered with status */
   RKD_EXPIRED = 7, /* the host's message at the position that is the subject */
-  RKD_LEFT = 8     /* a peer's message that was not handled before the end */
+  RKD_LEFT = 8,    /* a peer's message that was not handled before the end */
+  RKD_STAMP = 0x1000000 /* with an operation: it is stamped, also if the kernel does not ask for stamps; not written */
 };
 
 struct alignas(128) rkd_control {
@@ -525,7 +526,8 @@ RKP_COLD void rkd_record_out(rk_context_t *c, rkd_u32 op, rkd_u32 block, rkd_u64
     rkp_sleep(200);
   }
   rkd_u64 stamp = 0;
-  if (c->tenant.flags & RK_LAUNCH_TIMESTAMPS) stamp = rkd_tick(c);
+  if (op & RKD_STAMP || c->tenant.flags & RK_LAUNCH_TIMESTAMPS) stamp = rkd_tick(c);
+  op &= ~RKD_STAMP;
   const rkd_u32 low = (rkd_u32)c->taken << 7 | (rkd_u32)(stamp & 127); /* D11 */
   char *entry = (char *)express + (position % RKD_EXPRESS_ENTRIES) * 256u;
   c->outbox_tail = position + 1;
@@ -630,7 +632,7 @@ RKP_DEVICE rk_status_t rkd_context_reply(rk_context_t *ctx, const rk_message_t *
     ctx->replied = 1;
     return rkd_put_out(ctx, message, RKD_REPLY, ctx->token, correlation);
   }
-  if (ctx->source) return rkd_put_out(ctx, message, RKD_REPLY_KERNEL, ctx->source, correlation);
+  if (ctx->source) return rkd_put_out(ctx, message, RKD_REPLY_KERNEL | RKD_STAMP, ctx->source, correlation);
   return rkd_put_out(ctx, message, RKD_EMIT, 0, correlation);
 }
 
@@ -700,7 +702,9 @@ RKP_COLD rk_status_t rkd_send(rk_context_t *ctx, rkd_u32 number, const rk_messag
       if (ctx->host_sends - ctx->sends_done >= route->capacity) return RK_ERR_FULL;
     }
     ctx->host_sends++;
-    return rkd_put_out(ctx, message, RKD_SEND, route->handle, message->correlation);
+    /* Stamped here if the target asks for it: one clock for all that the kernel sends. */
+    const rkd_u32 op = route->epoch >> 16 ? RKD_SEND | RKD_STAMP : (rkd_u32)RKD_SEND;
+    return rkd_put_out(ctx, message, op, route->handle, message->correlation);
   }
   int sent = RKD_FULL;
   if (message->block != RK_ANY_BLOCK) {

@@ -15,7 +15,7 @@ use super::buffer::Buffer;
 use super::calls;
 use super::dead::Letter;
 use super::handle::KernelHandle;
-use super::kernel::{Kernel, Phase};
+use super::kernel::{Kernel, Phase, Source};
 use super::message::Outgoing;
 use super::remote::{Op, Record};
 use super::table::record;
@@ -63,6 +63,10 @@ pub(crate) fn enter<R>(
     let count = record.count.load(Ordering::Relaxed) + 1;
     record.count.store(count, Ordering::Relaxed);
     let id = (record.number << 44) | (count & ((1 << 44) - 1));
+    if let Some(request) = request.filter(|_| kernel.options.has(RK_LAUNCH_TIMESTAMPS)) {
+        // What follows from the message is later.
+        kernel.clock.observe(request.header.timestamp);
+    }
     let outer = CURRENT.get();
     let replied = Cell::new(false);
     let invocation = Invocation { id, kernel, index, body, request, stamp: None, replied, outer };
@@ -141,12 +145,7 @@ pub fn is_stopping(context: u64) -> Result<bool> {
 
 /// `rk_context_now`.
 pub fn now(context: u64) -> Result<RkTimestamp> {
-    current(context, |invocation| {
-        if let Some(request) = invocation.request {
-            invocation.kernel.clock.observe(request.header.timestamp);
-        }
-        invocation.kernel.clock.tick(unix_ns())
-    })
+    current(context, |invocation| invocation.kernel.clock.tick(unix_ns()))
 }
 
 /// `rk_context_emit`.
@@ -173,9 +172,6 @@ impl Invocation<'_> {
             return Header { correlation, source: kernel.handle, payload_size, tag: message.tag, timestamp };
         }
         let stamped = kernel.options.has(RK_LAUNCH_TIMESTAMPS);
-        if let Some(request) = self.request.filter(|_| stamped) {
-            kernel.clock.observe(request.header.timestamp);
-        }
         Header {
             correlation,
             source: kernel.handle,
@@ -299,7 +295,7 @@ impl Invocation<'_> {
                 other.check_size(message.payload.len())?;
                 return Err(other.full_error());
             }
-            let block = other.try_send(message, 0, Some(kernel))?;
+            let block = other.try_send(message, 0, Some(Source { kernel, stamp: self.stamp }))?;
             other.wake(block);
             Ok(())
         });
@@ -321,8 +317,7 @@ impl Invocation<'_> {
 
 /// Does for a block that runs elsewhere what its handler has asked for; inside the block's gate.
 pub(crate) fn deliver(kernel: &Arc<Kernel>, index: u32, body: &Body, record: &Record<'_>) {
-    let stamped = kernel.options.has(RK_LAUNCH_TIMESTAMPS);
-    let stamp = stamped.then_some(RkTimestamp { node: kernel.clock.node(), ..record.timestamp });
+    let stamp = (record.timestamp.physical_ns != 0).then_some(record.timestamp);
     let (replied, outer) = (Cell::new(false), std::ptr::null());
     let invocation = Invocation { id: 0, kernel, index, body, request: None, stamp, replied, outer };
     if let Some(stamp) = stamp {
@@ -378,7 +373,9 @@ pub(crate) fn put_out(kernel: &Arc<Kernel>, index: u32, kept: &Kept) -> bool {
         deadline_ns: kept.deadline_ns,
     };
     let sent = KernelHandle::new(kept.target).with(|other| {
-        let block = other.try_send(&message, 0, Some(kernel))?;
+        // When the handler sent it, if that is known.
+        let stamp = (kept.header.timestamp.physical_ns != 0).then_some(kept.header.timestamp);
+        let block = other.try_send(&message, 0, Some(Source { kernel, stamp }))?;
         other.wake(block);
         Ok(())
     });

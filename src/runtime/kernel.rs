@@ -163,6 +163,14 @@ pub(crate) struct Parts {
     pub(crate) blocks: Box<[Block]>,
 }
 
+/// The kernel that a message comes from.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) kernel: &'a Kernel,
+    /// When it was sent, if that was before now.
+    pub(crate) stamp: Option<RkTimestamp>,
+}
+
 impl Kernel {
     pub(crate) fn new(handle: u64, parts: Parts) -> Arc<Self> {
         let sequence = parts.core.next_sequence();
@@ -329,10 +337,10 @@ impl Kernel {
 
     /// The header of a message from the host or another kernel.
     #[inline(always)]
-    pub(crate) fn input_header(&self, message: &Outgoing<'_>, source: Option<&Kernel>) -> Header {
+    pub(crate) fn input_header(&self, message: &Outgoing<'_>, source: Option<Source<'_>>) -> Header {
         Header {
             correlation: message.correlation,
-            source: source.map_or(0, |kernel| kernel.handle),
+            source: source.map_or(0, |source| source.kernel.handle),
             payload_size: message.payload.len() as u32,
             tag: message.tag,
             timestamp: match self.options.has(RK_LAUNCH_TIMESTAMPS) {
@@ -343,10 +351,11 @@ impl Kernel {
     }
 
     #[inline(never)]
-    fn stamp(&self, source: Option<&Kernel>) -> RkTimestamp {
+    fn stamp(&self, source: Option<Source<'_>>) -> RkTimestamp {
         match source {
             None => self.core.host_clock.tick(unix_ns()),
-            Some(kernel) => kernel.clock.tick(unix_ns()),
+            Some(Source { stamp: Some(stamp), .. }) => stamp,
+            Some(Source { kernel, .. }) => kernel.clock.tick(unix_ns()),
         }
     }
 
@@ -356,7 +365,7 @@ impl Kernel {
         &self,
         message: &Outgoing<'_>,
         token: u64,
-        source: Option<&Kernel>,
+        source: Option<Source<'_>>,
     ) -> Result<u32> {
         let block = self.put(message, token, source)?;
         self.block(block).gate.work_was_made();
@@ -365,7 +374,7 @@ impl Kernel {
 
     /// The same without the fence that comes before a look at the gate: for who enters it at once, which is a fence.
     #[inline]
-    pub(crate) fn put(&self, message: &Outgoing<'_>, token: u64, source: Option<&Kernel>) -> Result<u32> {
+    pub(crate) fn put(&self, message: &Outgoing<'_>, token: u64, source: Option<Source<'_>>) -> Result<u32> {
         self.check_accepts()?;
         self.check_size(message.payload.len())?;
         let (first, tries) = self.targets(message.block)?;

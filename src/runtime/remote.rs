@@ -141,7 +141,12 @@ pub(super) fn turn(turn: &Turn<'_>, remote: &dyn Remote, ring: &Ring) -> Option<
     };
     while remote.take_record(&mut |record| {
         release(ring.head() + ahead(record.taken, ring.head()));
-        deliver(turn, ring, record);
+        let mut record = *record;
+        // Stamps are the kernel's, whatever it says with them.
+        if record.timestamp.physical_ns != 0 {
+            record.timestamp.node = kernel.clock.node();
+        }
+        deliver(turn, ring, &record);
         // The record's place is given back after this: a block that waited for it knows, before it takes a message more.
         if turn.is_stuck() {
             remote.hold(true);

@@ -72,6 +72,7 @@ static rk_status_t make_runtime(void) {
   ADD(one_work);
   ADD(one_emit);
   ADD(one_relay);
+  ADD(one_times);
   ADD(one_ask);
   ADD(one_sum);
   ADD(one_barrier);
@@ -551,6 +552,65 @@ static void timestamps_increase_and_follow_what_was_seen(void) {
   OK(rk_destroy(kernel));
 }
 
+static int time_order(rk_timestamp_t a, rk_timestamp_t b) {
+  if (a.physical_ns != b.physical_ns) return a.physical_ns < b.physical_ns ? -1 : 1;
+  return a.logical < b.logical ? -1 : a.logical > b.logical;
+}
+
+/* Whatever way messages take (through the host, from device to device, to the host), their kernel has one clock. */
+static void a_kernel_has_one_clock_for_all_that_it_sends(void) {
+  enum { ROUNDS = 30 };
+  rk_launch_options_t options = options_for("one_times");
+  rk_kernel_t a, to[2];
+  rk_message_t out, message = check_message(NULL, 0);
+  rk_timestamp_t times[3 * ROUNDS], read, last;
+  uint32_t i, k, route, answers, emitted;
+  options.flags = RK_LAUNCH_TIMESTAMPS;
+  OK(rk_launch(runtime, "a", &options, &a));
+  for (k = 0; k < 2; k++) {
+    options.mode = k == 0 ? RK_MODE_EVENT_DRIVEN : RK_MODE_PERSISTENT;
+    OK(rk_launch(runtime, k == 0 ? "b" : "c", &options, &to[k]));
+    OK(rk_connect(a, to[k], &route));
+    CHECK(route == k);
+  }
+  memset(times, 0, sizeof times);
+  message.type = ROUNDS;
+  OK(rk_send(a, &message, MS(20000)));
+  for (k = 0; k < 2; k++) {
+    memset(&last, 0, sizeof last);
+    for (i = 0; i < ROUNDS; i++) {
+      OK(rk_receive(to[k], &out, MS(20000)));
+      CHECK(out.correlation == 3 * i + k && out.payload_size == sizeof read);
+      memcpy(&read, out.payload, sizeof read);
+      times[out.correlation] = read;
+      CHECK(time_order(read, out.timestamp) < 0 && time_order(last, out.timestamp) < 0);
+      CHECK(read.node != 0 && out.timestamp.node != 0 && read.node != out.timestamp.node);
+      last = out.timestamp;
+      OK(rk_release(&out));
+    }
+  }
+  for (answers = emitted = 0; answers + emitted < 3 * ROUNDS;) {
+    OK(rk_receive(a, &out, MS(20000)));
+    if (out.type == 0) {
+      times[out.correlation] = out.timestamp;
+      emitted++;
+    } else { /* answered after it was asked, by another clock */
+      CHECK(out.payload_size == sizeof read && out.correlation % 3 < 2);
+      memcpy(&read, out.payload, sizeof read);
+      CHECK(time_order(times[out.correlation], read) < 0 && times[out.correlation].node != read.node);
+      CHECK(time_order(read, out.timestamp) < 0);
+      answers++;
+    }
+    OK(rk_release(&out));
+  }
+  CHECK(emitted == ROUNDS && answers == 2 * ROUNDS);
+  for (i = 1; i < 3 * ROUNDS; i++) {
+    CHECK(time_order(times[i - 1], times[i]) < 0 && times[i].node == times[0].node);
+  }
+  OK(rk_destroy(a));
+  for (k = 0; k < 2; k++) OK(rk_destroy(to[k]));
+}
+
 static void loans_are_sent_skipped_and_revoked(void) {
   rk_launch_options_t options = options_for("one_echo");
   rk_kernel_t kernel;
@@ -863,6 +923,7 @@ static void all(int argc, char **argv) {
   RUN(nothing_is_lost_when_the_output_is_full);
   RUN(a_message_past_its_deadline_is_not_handled);
   RUN(timestamps_increase_and_follow_what_was_seen);
+  RUN(a_kernel_has_one_clock_for_all_that_it_sends);
   RUN(loans_are_sent_skipped_and_revoked);
   RUN(the_blocks_of_a_grid_meet);
   RUN(a_receiver_that_spins_learns_of_the_end);

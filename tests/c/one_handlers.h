@@ -74,6 +74,35 @@ static rk_status_t one_relay(rk_context_t *ctx, const rk_message_t *message) {
   return rk_context_emit(ctx, &next);
 }
 
+/* From the host, `type` times: to route 0, to route 1, to the host, numbered by the correlation. From a kernel, a question: an
+ * answer to it, then the question's time to the host; an answer: its time to the host. Questions have no type. */
+static rk_status_t one_times(rk_context_t *ctx, const rk_message_t *message) {
+  rk_message_t next = *message;
+  rk_timestamp_t time = message->timestamp;
+  uint32_t i;
+  if (rk_context_thread(ctx) != 0) return RK_OK;
+  next.type = 0;
+  next.block = 0;
+  for (i = 0; message->source == 0 && i < message->type; i++) {
+    next.correlation = 3 * i;
+    if (rk_context_send(ctx, 0, &next) != RK_OK) return 5;
+    next.correlation = 3 * i + 1;
+    if (rk_context_send(ctx, 1, &next) != RK_OK) return 6;
+    next.correlation = 3 * i + 2;
+    if (rk_context_emit(ctx, &next) != RK_OK) return 7;
+  }
+  if (message->source == 0) return RK_OK;
+  next.payload = &time;
+  next.payload_size = sizeof time;
+  next.type = message->type;
+  if (message->type == 0) {
+    next.type = 1;
+    if (rk_context_reply(ctx, &next) != RK_OK) return 8;
+    next.type = 0;
+  }
+  return rk_context_emit(ctx, &next);
+}
+
 /* From the host: asks the kernel on route 0. From a kernel: an answer goes to the host, a question back to its sender. */
 static rk_status_t one_ask(rk_context_t *ctx, const rk_message_t *message) {
   rk_message_t next = *message;
