@@ -78,6 +78,10 @@
  *       say RUNNING before they do. They arrive at the barrier after that, and who waited leaves it after they arrived. An answer
  *       counts how often that was, so two looks at all blocks that find the same answers, all of them PAUSED, have found a time
  *       between them at which no handler ran and none waits for another. A block that has come to its end breaks the barrier.
+ *   D15 The description of a peer ring is 16 bytes, written and read by one instruction each. A sender that was between P6 and
+ *      its compare-and-swap while the seat changed hands has the description of one ring or the other, never of both: it reads a
+ *      slot's turn where there is a slot (memory of the pool is given back when the pool's device is closed), and the
+ *      compare-and-swap fails by the epoch.
  * A message that came as an entry was never read from its slot: that it is taken can be said without a fence, unless a record
  * (a failure) refers to the slot.
  *
@@ -95,7 +99,7 @@ struct alignas(16) rkd_16 {
   rkd_u64 a, b;
 };
 
-/* ---- The layout; src/backend/cuda/words.rs has the same, and a test compares the two. ---- */
+/* ---- The layout; src/layout.rs has the same, and a test compares the two. ---- */
 
 #define RKD_LAYOUT 1u
 
@@ -174,10 +178,10 @@ struct alignas(128) rkd_seat { /* device memory */
   rkd_u64 done; /* of short launches: the kernel that has come to its end here, which is not to begin again */
   rkd_u64 next_block;
   rkd_u64 reserved0[13];
-  rkd_u64 peer, clock, barrier, epoch;
+  rkd_u64 peer, peer_shape; /* the ring for peers: its address, shift << 32 | stride; read at once (D15) */
+  rkd_u64 clock, barrier, epoch;
   rkd_u64 input_head, outbox_tail, peer_head, started, processed, failed, sent, taken, peer_taken;
-  rkd_u32 peer_shift, stride, payload_max, fault;
-  rkd_u64 host_sends;
+  rkd_u64 fault, host_sends;
 };
 static_assert(sizeof(rkd_seat) == 256, "rkd_seat");
 
@@ -661,8 +665,9 @@ RKP_DEVICE int rkd_peer_send(rk_context_t *ctx, const rkd_route *route, rkd_u32 
     const rkd_u64 tail = rkp_load_acquire_gpu(&seat->peer_tail); /* P6 */
     if (tail >> 48 != (route->epoch & 0xffffu)) return RKD_ENDED;
     const rkd_u64 position = tail & RKD_POSITION;
-    const rkd_u32 shift = seat->peer_shift;
-    char *slot = (char *)seat->peer + (position & ((1ull << shift) - 1)) * seat->stride;
+    const rkd_16 ring = rkp_get16(&seat->peer); /* D15 */
+    const rkd_u32 shift = (rkd_u32)(ring.b >> 32);
+    char *slot = (char *)ring.a + (position & ((1ull << shift) - 1)) * (rkd_u32)ring.b;
     const rkd_u64 free = (position >> shift) * 2;
     const rkd_u64 turn = rkp_load_acquire_gpu(slot); /* P1 */
     if (turn == free) {
@@ -1199,7 +1204,7 @@ RKP_DEVICE void rkd_enter(rk_context_t *c, rkd_u32 thread) {
     c->sent = s->sent;
     c->host_sends = s->host_sends;
     c->next_block = s->next_block;
-    c->fault = s->fault;
+    c->fault = (rkd_u32)s->fault;
     c->taken = s->taken;
     c->peer_taken = s->peer_taken;
     c->shown = c->taken + c->peer_taken;
@@ -1208,10 +1213,10 @@ RKP_DEVICE void rkd_enter(rk_context_t *c, rkd_u32 thread) {
   }
   c->input_head = c->outbox_tail = c->peer_head = c->started = c->processed = c->failed = c->sent = 0;
   c->taken = c->peer_taken = 0;
-  s->peer = c->tenant.peer;
-  s->peer_shift = c->tenant.peer_shift;
-  s->stride = c->tenant.stride;
-  s->payload_max = c->tenant.payload_max;
+  rkd_16 ring;
+  ring.a = c->tenant.peer;
+  ring.b = (rkd_u64)c->tenant.peer_shift << 32 | c->tenant.stride;
+  rkp_put16(&s->peer, ring); /* D15 */
   s->epoch = c->tenant.epoch;
   if (c->tenant.block == 0) {
     s->barrier = 0;
