@@ -169,15 +169,21 @@ pub(crate) fn last<T>(read: impl FnOnce(Option<&Error>) -> T) -> Option<T> {
 /// Runs code of the application inside a call of its thread: what fails in there is not the caller's failure.
 pub(crate) fn set_aside<T>(body: impl FnOnce() -> T) -> T {
     /// Puts the words back, also when the body unwinds.
-    struct Restore(Option<Error>);
+    struct Restore(Option<Box<Error>>);
 
     impl Drop for Restore {
         fn drop(&mut self) {
-            let _ = LAST.try_with(|last| last.replace(self.0.take()));
+            let _ = LAST.try_with(|last| {
+                if self.0.is_some() || last.borrow().is_some() {
+                    last.replace(self.0.take().map(|error| *error));
+                }
+            });
         }
     }
 
-    let _restore = Restore(LAST.try_with(|last| last.borrow().clone()).ok().flatten());
+    // Mostly there is none, and then nothing is moved.
+    let kept = LAST.try_with(|last| last.borrow().as_ref().map(|error| Box::new(error.clone())));
+    let _restore = Restore(kept.ok().flatten());
     body()
 }
 

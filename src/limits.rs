@@ -58,6 +58,8 @@ pub(crate) const REMOTE_SPIN_NS: u64 = 100_000;
 pub(crate) const FULL_SPINS: u32 = 64;
 /// Such looks before it waits as others do.
 pub(crate) const FULL_LOOKS: u32 = 8;
+/// From this on a caller's time is measured by the coarse clock, as long as it need not sleep; some of its steps.
+pub(crate) const QUICK_TIMEOUT_NS: u64 = 16_000_000;
 /// Times a waiter looks again before it lets go of its CPU: about the time two cores need to hand over.
 pub(crate) const SPIN_ROUNDS: u32 = 64;
 /// Times a waiter yields after that and before it sleeps.

@@ -54,6 +54,10 @@ pub(crate) enum Label {
     H3 = 14,
     /// Hazard: a name is read before freeing (Acquire, pairs with H3).
     H4 = 15,
+    /// Hazard: the fence between letting go and looking for what was retired meanwhile (light, pairs with H6).
+    H5 = 26,
+    /// Hazard: the fence between adding to what was retired and looking who holds it (heavy, pairs with H5).
+    H6 = 27,
     /// Call: the reply is complete (Release, pairs with C2).
     C1 = 16,
     /// Call: the caller sees it (Acquire, pairs with C1).

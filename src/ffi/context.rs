@@ -133,7 +133,13 @@ pub unsafe extern "C" fn rk_context_now(ctx: *mut RkContext) -> RkTimestamp {
 /// As rk_context_state; `message` is NULL or valid as the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rk_context_reply(ctx: *mut RkContext, message: *const RkMessage) -> RkStatus {
-    guard::status(|| context::reply(encoded(ctx), &arg::message(message, "message")?))
+    guard::short_or_status(
+        || match arg::quick_message(message) {
+            Some(message) if context::quick_reply(encoded(ctx), &message) => None,
+            _ => Some(()),
+        },
+        |()| context::reply(encoded(ctx), &arg::message(message, "message")?),
+    )
 }
 
 /// Puts a message into the kernel's output queue for the host.

@@ -334,12 +334,22 @@ pub unsafe extern "C" fn rk_call(
     reply: *mut RkMessage,
     timeout_ns: u64,
 ) -> RkStatus {
-    guard::status(|| {
-        let request = arg::message(request, "request")?;
-        let reply = arg::out(reply, "reply")?;
-        reply.write(KernelHandle::from(kernel).call(&request, timeout_ns)?);
-        Ok(())
-    })
+    guard::short_or_status(
+        || match (arg::quick_message(request), arg::out(reply, "reply")) {
+            (Some(request), Ok(reply)) => {
+                KernelHandle::from(kernel).quick_call(&request, timeout_ns, |message| reply.write(*message))
+            }
+            _ => Some(None),
+        },
+        |begun| {
+            let reply = arg::out(reply, "reply")?;
+            reply.write(match begun {
+                Some(pending) => pending.finish()?,
+                None => KernelHandle::from(kernel).call(&arg::message(request, "request")?, timeout_ns)?,
+            });
+            Ok(())
+        },
+    )
 }
 
 /// As rk_call, completing with RK_EVENT_REPLY. Any thread.

@@ -60,7 +60,9 @@ impl Ring {
     }
 
     /// Claims up to `count` slots (at least 1) of a ring with a single receiver.
-    #[inline]
+    ///
+    /// Inlined, as a result that goes through memory is read back only after all stores before it.
+    #[inline(always)]
     pub(crate) fn claim_batch(&self, count: u64) -> Result<Claim<'_>, ClaimError> {
         let mut tail = self.tail.position.load(Ordering::Relaxed);
         loop {

@@ -477,6 +477,9 @@ impl Turn<'_> {
             let reason = RK_DEAD_EXPIRED;
             return self.give_up(received, self.letter(received, reason, RK_ERR_TIMEOUT));
         }
+        if received.token != 0 {
+            calls::fetch(received.token);
+        }
         let message = super::message::input_view(received, self.index);
         let (status, replied) =
             context::enter(self.kernel, self.index, self.body, Some(received), |ctx, replied| {

@@ -36,6 +36,7 @@ const VIEWED: u64 = 6;
 
 /// See the file's head. Generations are 40 bits, because a token has 40 for it.
 #[derive(Debug)]
+#[repr(C, align(128))]
 pub(crate) struct CallPlace<T> {
     state: Futex64,
     reply: Guarded<T>,
@@ -62,6 +63,7 @@ impl<T> CallPlace<T> {
     }
 
     /// Gives the call its reply; false when this generation has one already or its caller is gone.
+    #[inline]
     pub(crate) fn complete(&self, generation: u64, fill: impl FnOnce(&mut T)) -> bool {
         let mut sleeper = false;
         loop {
@@ -137,6 +139,7 @@ impl<T> CallPlace<T> {
     }
 
     /// Reads the reply, by the caller that saw DONE, or who holds the view.
+    #[inline]
     pub(crate) fn reply<R>(&self, read: impl FnOnce(&T) -> R) -> R {
         // SAFETY: after DONE nobody writes until the place is freed, and freeing is the reader's to do.
         self.reply.with(|reply| read(unsafe { &*reply }))

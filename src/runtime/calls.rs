@@ -8,7 +8,8 @@
 use super::buffer::Buffer;
 use super::call::CallPlace;
 use super::lease::{Kind, Lease};
-use crate::layout::{RK_ERR_OUT_OF_MEMORY, RK_OK, RkStatus};
+use super::message::view;
+use crate::layout::{RK_ERR_OUT_OF_MEMORY, RK_OK, RkMessage, RkStatus};
 use crate::limits::LEASE_INDEX_BITS;
 use crate::ring::Header;
 use crate::sync::{AtomicPtr, Mutex, Ordering, lock};
@@ -19,18 +20,57 @@ const CHUNKS: usize = (1 << LEASE_INDEX_BITS) / CHUNK;
 /// Larger reply buffers are freed with their reply instead of being kept for the next.
 const KEPT_BYTES: usize = 64 * 1024;
 
+/// A payload of up to a cache line lies beside the rest: a small reply is two lines that lie side by side.
+const SMALL: usize = 64;
+
 /// What a call got.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Reply {
+    pub(crate) header: Header,
     /// RK_OK: the message below. Else the call failed with it.
     pub(crate) status: RkStatus,
-    pub(crate) header: Header,
     /// The block that replied.
     pub(crate) block: u32,
-    pub(crate) payload: Buffer,
+    large: Option<Box<Buffer>>,
+    small: [u8; SMALL],
+}
+
+impl Reply {
+    /// The bytes, 64-byte aligned.
+    #[inline(always)]
+    fn payload(&self) -> *const u8 {
+        match &self.large {
+            Some(large) if self.header.payload_size as usize > SMALL => large.as_ptr(),
+            _ => self.small.as_ptr(),
+        }
+    }
+
+    /// The view that the application gets.
+    #[inline(always)]
+    fn view(&self, lease: u64) -> RkMessage {
+        view(&self.header, self.payload(), self.block, lease)
+    }
+
+    /// Room for a payload; NULL: there is no memory.
+    #[inline(always)]
+    fn room(&mut self, size: usize) -> *mut u8 {
+        if size <= SMALL { self.small.as_mut_ptr() } else { self.large_room(size) }
+    }
+
+    #[cold]
+    fn large_room(&mut self, size: usize) -> *mut u8 {
+        let capacity = self.large.as_ref().map_or(0, |large| large.capacity());
+        if capacity < size || (capacity > KEPT_BYTES && size <= KEPT_BYTES) {
+            self.large = Buffer::zeroed(size).map(Box::new);
+        }
+        self.large.as_ref().map_or(std::ptr::null_mut(), |large| large.as_ptr())
+    }
 }
 
 type Place = CallPlace<Reply>;
+
+const _: () = assert!(size_of::<Place>() == 2 * SMALL && align_of::<Place>() == 2 * SMALL);
 
 static PLACES: [AtomicPtr<[Place; CHUNK]>; CHUNKS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; CHUNKS];
 static FREE: Mutex<FreePlaces> = Mutex::new(FreePlaces { indices: Vec::new(), fresh: 0 });
@@ -55,16 +95,23 @@ thread_local! {
     static OWN: Own = const { Own(std::cell::Cell::new(None)) };
 }
 
+#[inline(always)]
 fn place(index: u32) -> Option<&'static Place> {
     let chunk = PLACES.get(index as usize / CHUNK)?.load(Ordering::Acquire);
     // SAFETY: a chunk is leaked once it is linked.
     Some(&unsafe { chunk.as_ref() }?[index as usize % CHUNK])
 }
 
+#[inline(always)]
 fn take_index() -> Option<u32> {
-    if let Some(index) = OWN.try_with(|own| own.0.take()).ok().flatten() {
-        return Some(index);
+    match OWN.try_with(|own| own.0.take()) {
+        Ok(Some(index)) => Some(index),
+        _ => take_shared_index(),
     }
+}
+
+#[cold]
+fn take_shared_index() -> Option<u32> {
     let mut free = lock(&FREE);
     if let Some(index) = free.indices.pop() {
         return Some(index);
@@ -75,8 +122,8 @@ fn take_index() -> Option<u32> {
     }
     if (index as usize).is_multiple_of(CHUNK) {
         let empty = |_| {
-            let payload = Buffer::empty();
-            CallPlace::new(Reply { status: RK_OK, header: Header::default(), block: 0, payload })
+            let (header, small) = (Header::default(), [0; SMALL]);
+            CallPlace::new(Reply { header, status: RK_OK, block: 0, large: None, small })
         };
         let chunk: Box<[Place; CHUNK]> = Box::new(std::array::from_fn(empty));
         PLACES[index as usize / CHUNK].store(Box::leak(chunk), Ordering::Release);
@@ -109,6 +156,7 @@ pub(crate) struct Call {
 
 impl Call {
     /// A place to wait in; `None` when four million calls are in progress.
+    #[inline(always)]
     pub(crate) fn begin() -> Option<Self> {
         let index = take_index()?;
         let place = place(index).expect("the index came from this pool");
@@ -140,19 +188,20 @@ impl Call {
         abandoned
     }
 
-    /// The reply, which is there: `read` gets it with its lease, and says whether the application keeps it.
-    pub(crate) fn finish<R>(mut self, read: impl FnOnce(&Reply, u64) -> (R, bool)) -> R {
+    /// What the reply that is there says: RK_OK, or why there is none; and the bytes that were to be copied.
+    pub(crate) fn status(&self) -> (RkStatus, usize) {
         assert!(self.is_done());
-        self.open = false;
+        self.place.reply(|reply| (reply.status, reply.header.payload_size as usize))
+    }
+
+    /// The view of the reply that is there, for the application to give back; `None`: there is none ([`Call::status`]).
+    #[inline(always)]
+    pub(crate) fn view(&mut self) -> Option<RkMessage> {
         let lease = self.token();
-        let (result, keep) = self.place.reply(|reply| read(reply, lease));
-        if keep {
-            self.place.view(self.generation);
-        } else {
-            self.place.end(self.generation);
-            give_back(self.index);
-        }
-        result
+        let message = self.place.reply(|reply| (reply.status == RK_OK).then(|| reply.view(lease)))?;
+        self.open = false;
+        self.place.view(self.generation);
+        Some(message)
     }
 }
 
@@ -166,32 +215,36 @@ impl Drop for Call {
 }
 
 /// Answers a call with a message; false when it has a reply already or its caller is gone.
+#[inline]
 pub(crate) fn reply(token: u64, block: u32, header: &Header, payload: &[u8]) -> bool {
     let lease = Lease::decode(token);
     place(lease.index).is_some_and(|place| {
         place.complete(lease.position, |reply| {
-            reply.header = *header;
+            // Word by word, as it is read: a wider load has to wait for narrower stores.
+            reply.header.correlation = header.correlation;
+            reply.header.source = header.source;
+            reply.header.payload_size = header.payload_size;
+            reply.header.tag = header.tag;
+            reply.header.timestamp = header.timestamp;
             reply.block = block;
-            reply.status = match reserve(&mut reply.payload, payload.len()) {
-                true => {
-                    reply.payload.bytes_mut()[..payload.len()].copy_from_slice(payload);
-                    RK_OK
-                }
-                false => RK_ERR_OUT_OF_MEMORY,
-            };
+            let room = reply.room(payload.len());
+            reply.status = if room.is_null() { RK_ERR_OUT_OF_MEMORY } else { RK_OK };
+            if !room.is_null() {
+                // SAFETY: room for so many bytes, that only who fills the place touches.
+                unsafe { std::ptr::copy_nonoverlapping(payload.as_ptr(), room, payload.len()) };
+            }
         })
     })
 }
 
-fn reserve(buffer: &mut Buffer, size: usize) -> bool {
-    let fits = buffer.capacity() >= size && (buffer.capacity() <= KEPT_BYTES || size > KEPT_BYTES);
-    if !fits {
-        match Buffer::zeroed(size) {
-            Some(new) => *buffer = new,
-            None => return false,
-        }
+/// Fetches the place of a call that is about to be answered, for writing: the caller's core has it.
+#[inline]
+pub(crate) fn fetch(token: u64) {
+    if let Some(place) = place(Lease::decode(token).index) {
+        let first = std::ptr::from_ref(place).cast::<u8>();
+        crate::sync::prefetch_for_write(first);
+        crate::sync::prefetch_for_write(first.wrapping_add(SMALL));
     }
-    true
 }
 
 /// Ends a call with a failure; nothing happens when it has a reply already or its caller is gone.

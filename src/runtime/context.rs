@@ -93,6 +93,12 @@ pub(crate) fn is_inside_runtime(core: &Arc<super::core::Core>) -> bool {
     chain().any(|invocation| Arc::ptr_eq(&invocation.kernel.core, core))
 }
 
+/// Whether no handler is running on this thread.
+#[inline]
+pub(crate) fn is_outside() -> bool {
+    CURRENT.get().is_null()
+}
+
 /// Handlers that run inside each other on this thread.
 pub(crate) fn depth() -> usize {
     chain().count()
@@ -156,6 +162,36 @@ pub fn emit(context: u64, message: &Outgoing<'_>) -> Result<()> {
 /// `rk_context_reply`.
 pub fn reply(context: u64, message: &Outgoing<'_>) -> Result<()> {
     current(context, |invocation| invocation.reply(message))?
+}
+
+/// `rk_context_reply` to a call, if that takes no more than to copy the message. False: nothing was done.
+#[inline]
+pub fn quick_reply(context: u64, message: &Outgoing<'_>) -> bool {
+    // SAFETY: as in `chain`.
+    let Some(invocation) = (unsafe { CURRENT.get().as_ref() }) else { return false };
+    let (kernel, Some(request)) = (invocation.kernel, invocation.request) else { return false };
+    let is_plain = invocation.id == context
+        && request.token != 0
+        && !invocation.replied.get()
+        && message.payload.len() <= kernel.options.payload_max as usize
+        && !kernel.options.has(RK_LAUNCH_TIMESTAMPS);
+    if !is_plain {
+        return false;
+    }
+    invocation.replied.set(true);
+    let header = Header {
+        correlation: request.header.correlation,
+        source: kernel.handle,
+        payload_size: message.payload.len() as u32,
+        tag: message.tag,
+        timestamp: RkTimestamp::default(),
+    };
+    let counters = &kernel.block(invocation.index).counters;
+    match calls::reply(request.token, invocation.index, &header, message.payload) {
+        true => counters.replies.bump(),
+        false => counters.late.bump(),
+    }
+    true
 }
 
 /// `rk_context_send`.

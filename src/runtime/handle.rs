@@ -7,14 +7,16 @@
 use super::kernel::{Kernel, Parts};
 use super::lease;
 use super::lifecycle::KernelState;
-use super::message::{Outgoing, output_view, view};
+use super::message::{Outgoing, output_view};
 use super::options::{Mode, WaitStrategy};
-use super::table::Table;
+use super::table::{Held, Table};
 use super::{block, blocking, calls, context};
 use crate::error::{self, Error, Result};
 use crate::layout::*;
-use crate::limits::{FULL_LOOKS, FULL_SPINS, HANDLE_INDEX_BITS, HELP_DEPTH_MAX, REMOTE_SPIN_NS};
-use crate::sync::{Arc, AtomicU64, Ordering, monotonic_ns};
+use crate::limits::{
+    FULL_LOOKS, FULL_SPINS, HANDLE_INDEX_BITS, HELP_DEPTH_MAX, QUICK_TIMEOUT_NS, REMOTE_SPIN_NS,
+};
+use crate::sync::{Arc, AtomicU64, Ordering, monotonic_coarse_ns, monotonic_ns};
 
 static KERNELS: Table<Kernel> = Table::new::<HANDLE_INDEX_BITS>();
 static GENERATION: AtomicU64 = AtomicU64::new(1);
@@ -38,7 +40,7 @@ pub(crate) fn insert(parts: Parts) -> Option<Arc<Kernel>> {
 /// Makes a kernel's handle stale; false when somebody else did. Its rings stay while something of them is out.
 pub(crate) fn remove(kernel: &Arc<Kernel>) -> bool {
     let index = kernel.handle as u32 & ((1 << HANDLE_INDEX_BITS) - 1);
-    let removed = KERNELS.remove(index, |found| found.handle == kernel.handle).is_some();
+    let removed = KERNELS.remove(index, |found| found.handle == kernel.handle);
     if removed {
         kernel.core.forget(kernel);
         lease::retire(kernel);
@@ -356,7 +358,7 @@ impl KernelHandle {
         let kernel = self.get_from_outside("rk_call")?;
         let deadline = blocking::deadline(timeout_ns);
         let limit = Error::Limit { what: "calls in progress", limit: 1 << 22 };
-        let mut call = calls::Call::begin().ok_or(limit)?;
+        let call = calls::Call::begin().ok_or(limit)?;
         let block = match kernel.put(request, call.token(), None) {
             Err(Error::Full { .. }) if timeout_ns != 0 => {
                 self.wait_for_space(timeout_ns, "rk_call", |kernel| kernel.put(request, call.token(), None))?
@@ -370,22 +372,107 @@ impl KernelHandle {
             kernel.block(block).gate.work_was_made();
             kernel.wake(block);
         }
-        let in_time = await_reply(&call, deadline);
-        if !in_time && call.abandon() {
-            return Err(Error::Timeout { what: "the call", name: Arc::clone(&kernel.id), timeout_ns });
-        }
-        call.finish(|reply, lease| match reply.status {
-            _ if !in_time => {
-                let name = Arc::clone(&kernel.id);
-                (Err(Error::Timeout { what: "the call", name, timeout_ns }), false)
-            }
-            RK_OK => {
-                let payload = reply.payload.as_ptr();
-                (Ok(view(&reply.header, payload, reply.block, lease)), true)
-            }
-            status => (Err(call_error(&kernel, status, reply.payload.capacity())), false),
-        })
+        conclude(call, &kernel, deadline, timeout_ns)
     }
+
+    /// `rk_call` of a kernel of this process from outside of handlers, as far as it takes no sleep. Some: what is left to do, with
+    /// nothing in it if nothing was done.
+    ///
+    /// The clock that is looked at is the coarse one (4 ms), so a time of less than [`QUICK_TIMEOUT_NS`] goes the whole way.
+    #[inline]
+    pub fn quick_call(
+        self,
+        request: &Outgoing<'_>,
+        timeout_ns: u64,
+        out: impl FnOnce(&RkMessage),
+    ) -> Option<Option<Pending>> {
+        const NOTHING_DONE: Option<Option<Pending>> = Some(None);
+        if timeout_ns < QUICK_TIMEOUT_NS || !context::is_outside() {
+            return NOTHING_DONE;
+        }
+        let Some(kernel) = KERNELS.hold(self.index()) else { return NOTHING_DONE };
+        if kernel.handle != self.0 || kernel.is_remote() {
+            return NOTHING_DONE;
+        }
+        let Some((index, ring)) = kernel.quick_target(request) else { return NOTHING_DONE };
+        let Some(mut call) = calls::Call::begin() else { return NOTHING_DONE };
+        let Ok(mut claim) = ring.claim_batch(1) else { return NOTHING_DONE };
+        let header = kernel.input_header(request, None);
+        claim.publish(&header, request.payload, call.token(), request.deadline_ns);
+        drop(claim);
+        let is_timed = timeout_ns != u64::MAX;
+        let begun_ns = if is_timed { monotonic_coarse_ns() } else { 0 };
+        let block = kernel.block(index);
+        let helps = kernel.may_be_helped()
+            && (!is_timed || is_short(block, timeout_ns))
+            && (block.gate.enter_idle() || block.gate.enter_queued());
+        if helps {
+            error::set_aside(|| block::run(&kernel, index, Some(&|| call.is_done())));
+        } else {
+            block.gate.work_was_made();
+            kernel.wake(index);
+            crate::ring::EventCount::poll(&mut || call.is_done().then_some(()));
+        }
+        let mut is_late = false;
+        if is_timed {
+            let spent_ns = monotonic_coarse_ns().saturating_sub(begun_ns);
+            is_late = spent_ns > timeout_ns;
+            if helps {
+                block.note_pace(spent_ns);
+            }
+        }
+        if !is_late
+            && call.is_done()
+            && let Some(message) = call.view()
+        {
+            out(&message);
+            return None;
+        }
+        Some(Some(Pending { call, kernel, timeout_ns, begun_ns, is_late }))
+    }
+}
+
+/// A call whose request is on its way.
+pub struct Pending {
+    call: calls::Call,
+    kernel: Held<Kernel>,
+    timeout_ns: u64,
+    begun_ns: u64,
+    is_late: bool,
+}
+
+impl Pending {
+    /// The rest of the call.
+    pub fn finish(self) -> Result<RkMessage> {
+        let deadline = match self.timeout_ns {
+            _ if self.is_late => 1,
+            u64::MAX => u64::MAX,
+            timeout_ns => {
+                // Never too early: the coarse clock may have made a step of its own.
+                let spent_ns = monotonic_coarse_ns().saturating_sub(self.begun_ns);
+                monotonic_ns() + timeout_ns.saturating_sub(spent_ns.saturating_sub(QUICK_TIMEOUT_NS / 2))
+            }
+        };
+        conclude(self.call, &self.kernel, deadline, self.timeout_ns)
+    }
+}
+
+/// Waits for a reply and takes it.
+fn conclude(mut call: calls::Call, kernel: &Kernel, deadline: u64, timeout_ns: u64) -> Result<RkMessage> {
+    if !await_reply(&call, deadline) {
+        return Err(Error::Timeout { what: "the call", name: Arc::clone(&kernel.id), timeout_ns });
+    }
+    if let Some(message) = call.view() {
+        return Ok(message);
+    }
+    let (status, bytes) = call.status();
+    Err(call_error(kernel, status, bytes))
+}
+
+/// Whether the handlers of a block are known to be so short that who waits so long may run one.
+fn is_short(block: &block::Block, timeout_ns: u64) -> bool {
+    let pace = block.pace_ns.load(Ordering::Relaxed);
+    pace != u64::MAX && pace.saturating_mul(4) < timeout_ns
 }
 
 /// What a sender does between two looks at a full queue.
@@ -450,8 +537,7 @@ fn try_receive(kernel: &Kernel, capacity: usize, take: &mut dyn FnMut(RkMessage)
 /// With a limited time only if its handlers are known to be short: a helper cannot leave a handler.
 fn help(kernel: &Arc<Kernel>, index: u32, timeout_ns: u64, until: &dyn Fn() -> bool) -> bool {
     let block = kernel.block(index);
-    let pace = block.pace_ns.load(Ordering::Relaxed);
-    let in_time = timeout_ns == u64::MAX || (pace != u64::MAX && pace.saturating_mul(4) < timeout_ns);
+    let in_time = timeout_ns == u64::MAX || is_short(block, timeout_ns);
     if !kernel.may_be_helped() || !in_time || context::depth() >= HELP_DEPTH_MAX {
         return false;
     }

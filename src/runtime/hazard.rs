@@ -15,18 +15,26 @@
 //! The remover waits, so a reader must never wait for anything while it holds a name: `protect` takes a closure
 //! that does no more than the data plane's steps, and hands out an owner (`Arc`) to whoever needs longer.
 //!
+//! # Holding
+//! Who waits for something while it uses the object *holds* it: the same with a second place in the record, for which no remover
+//! waits. A remover that finds the object held adds it to the retired ones and looks once more; who lets go looks whether
+//! anything is retired and frees what nobody holds. Remover: add, `count := n`; heavy fence (H6); look for holders. Holder: let go
+//! (H3); light fence (H5); read `count`. By the Dekker pair the last of them sees the other, and the lock of the list
+//! makes them take turns: nothing stays retired that nobody holds, and nothing is freed twice.
+//!
 //! Records are never freed; a thread gives its record back at its end and the next thread takes it.
 
 #![allow(unsafe_code)]
 
-use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, Label, Ordering, order};
-use crate::sync::{heavy_fence, light_fence, yield_now};
+use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, Label, Mutex, Ordering, order};
+use crate::sync::{heavy_fence, light_fence, lock, yield_now};
 
 /// A thread's place to name the pointer it uses; two cache lines of its own, for it is written with every message.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Record {
     named: AtomicPtr<()>,
+    held: AtomicPtr<()>,
     taken: AtomicBool,
     next: AtomicPtr<Record>,
     /// A number that no other record has, below 2^20.
@@ -65,6 +73,7 @@ impl Domain {
         }
         let record: &'static Record = Box::leak(Box::new(Record {
             named: AtomicPtr::new(std::ptr::null_mut()),
+            held: AtomicPtr::new(std::ptr::null_mut()),
             taken: AtomicBool::new(true),
             next: AtomicPtr::new(std::ptr::null_mut()),
             number: self.made.fetch_add(1, Ordering::Relaxed),
@@ -93,6 +102,97 @@ impl Domain {
             next = record.next.load(Ordering::Acquire);
         }
     }
+
+    /// Whether somebody holds `pointer`. A no is final, if the pointer was unlinked and a heavy fence passed since.
+    fn is_held(&self, pointer: *mut ()) -> bool {
+        let mut next = self.first.load(Ordering::Acquire);
+        // SAFETY: as in `take`.
+        while let Some(record) = unsafe { next.as_ref() } {
+            if record.held.load(order(Label::H4, Ordering::Acquire)) == pointer {
+                return true;
+            }
+            next = record.next.load(Ordering::Acquire);
+        }
+        false
+    }
+}
+
+/// What was taken away while somebody held it: the pointer that is held, and what is dropped when nobody does.
+#[derive(Debug)]
+pub(crate) struct Retired<T> {
+    count: AtomicU64,
+    list: Mutex<Vec<(usize, T)>>,
+}
+
+impl<T> Retired<T> {
+    #[cfg(not(rk_loom))]
+    pub(crate) const fn new() -> Self {
+        Self { count: AtomicU64::new(0), list: Mutex::new(Vec::new()) }
+    }
+
+    #[cfg(rk_loom)]
+    pub(crate) fn new() -> Self {
+        Self { count: AtomicU64::new(0), list: Mutex::new(Vec::new()) }
+    }
+
+    /// Drops `object` once nobody holds `pointer`, which was unlinked, and [`Domain::wait_until_unnamed`] was called since.
+    pub(crate) fn retire(&self, domain: &Domain, pointer: *mut (), object: T) {
+        if !domain.is_held(pointer) {
+            return drop(object);
+        }
+        {
+            let mut list = lock(&self.list);
+            list.push((pointer.addr(), object));
+            self.count.store(list.len() as u64, Ordering::Relaxed);
+        }
+        heavy_fence(Label::H6);
+        self.collect(domain);
+    }
+
+    /// Holds what `source` points to, if anything, until [`Retired::let_go`]; `record` must hold nothing.
+    #[inline]
+    pub(crate) fn hold<O>(&self, domain: &Domain, record: &Record, source: &AtomicPtr<O>) -> Option<*mut O> {
+        debug_assert!(!record.is_holding());
+        let pointer = name(&record.held, source);
+        if pointer.is_none() {
+            // It was named for a moment, and a remover may have seen that.
+            self.look(domain);
+        }
+        pointer
+    }
+
+    /// Ends that.
+    #[inline]
+    pub(crate) fn let_go(&self, domain: &Domain, record: &Record) {
+        record.held.store(std::ptr::null_mut(), order(Label::H3, Ordering::Release));
+        self.look(domain);
+    }
+
+    #[inline]
+    fn look(&self, domain: &Domain) {
+        light_fence(Label::H5);
+        if self.count.load(Ordering::Relaxed) != 0 {
+            self.collect(domain);
+        }
+    }
+
+    #[cold]
+    fn collect(&self, domain: &Domain) {
+        let mut free = Vec::new();
+        {
+            let mut list = lock(&self.list);
+            let mut at = 0;
+            while at < list.len() {
+                if domain.is_held(std::ptr::without_provenance_mut(list[at].0)) {
+                    at += 1;
+                } else {
+                    free.push(list.swap_remove(at));
+                }
+            }
+            self.count.store(list.len() as u64, Ordering::Relaxed);
+        }
+        drop(free);
+    }
 }
 
 impl Record {
@@ -112,25 +212,36 @@ impl Record {
     #[inline]
     pub(crate) fn protect<T, R>(&self, source: &AtomicPtr<T>, body: impl FnOnce(&T) -> R) -> Option<R> {
         debug_assert!(!self.is_used());
-        let mut pointer = source.load(Ordering::Relaxed);
-        loop {
-            if pointer.is_null() {
-                self.named.store(std::ptr::null_mut(), Ordering::Relaxed);
-                return None;
-            }
-            self.named.store(pointer.cast(), Ordering::Relaxed);
-            light_fence(Label::H1);
-            let again = source.load(Ordering::Acquire);
-            if again == pointer {
-                break;
-            }
-            pointer = again;
-        }
+        let pointer = name(&self.named, source)?;
         let name = Named(self);
         // SAFETY: linked after it was named, so whoever unlinks it waits for the name (the file's head).
         let result = body(unsafe { &*pointer });
         drop(name);
         Some(result)
+    }
+
+    /// Whether it holds something now.
+    pub(crate) fn is_holding(&self) -> bool {
+        !self.held.load(Ordering::Relaxed).is_null()
+    }
+}
+
+/// Names what `source` points to, until it is seen to be still there.
+#[inline]
+fn name<T>(place: &AtomicPtr<()>, source: &AtomicPtr<T>) -> Option<*mut T> {
+    let mut pointer = source.load(Ordering::Relaxed);
+    loop {
+        if pointer.is_null() {
+            place.store(std::ptr::null_mut(), Ordering::Relaxed);
+            return None;
+        }
+        place.store(pointer.cast(), Ordering::Relaxed);
+        light_fence(Label::H1);
+        let again = source.load(Ordering::Acquire);
+        if again == pointer {
+            return Some(pointer);
+        }
+        pointer = again;
     }
 }
 

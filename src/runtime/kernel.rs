@@ -447,7 +447,7 @@ impl Kernel {
 
     /// Where a message of the host goes, if that takes no more than a look.
     #[inline(always)]
-    fn quick_target(&self, message: &Outgoing<'_>) -> Option<(u32, &Ring)> {
+    pub(crate) fn quick_target(&self, message: &Outgoing<'_>) -> Option<(u32, &Ring)> {
         let options = &self.options;
         let block = if message.block == RK_ANY_BLOCK && options.grid_size == 1 { 0 } else { message.block };
         let is_plain = self.state().accepts()

@@ -471,27 +471,24 @@ pub(crate) fn retire(kernel: &Arc<Kernel>) {
     heavy_fence(Label::E2);
     let verbs = lock(&kernel.verbs);
     let blocks = (0..kernel.options.grid_size).map(Some);
-    let retired: Vec<_> = std::iter::once(None)
-        .chain(blocks)
-        .filter_map(|block| {
-            let mut open = Open::default();
-            open_in(kernel, block, &mut open);
-            let index = words(kernel, block).0;
-            let known = index.load(Ordering::Relaxed);
-            if open.count != 0 || known == 0 {
-                return None;
-            }
-            index.store(0, Ordering::Release);
-            // Before the index is free: who gets it next is not to repeat a position.
-            ENTRIES.with(known - 1, |entry| {
-                let used = entry.ring().tail() + entry.ring().capacity();
-                lock(&BASES)[known as usize - 1] = (entry.base + used) & POSITIONS;
-            });
-            ENTRIES.remove(known - 1, |entry| Arc::ptr_eq(&entry.kernel, kernel))
-        })
-        .collect();
+    for block in std::iter::once(None).chain(blocks) {
+        let mut open = Open::default();
+        open_in(kernel, block, &mut open);
+        let index = words(kernel, block).0;
+        let known = index.load(Ordering::Relaxed);
+        if open.count != 0 || known == 0 {
+            continue;
+        }
+        index.store(0, Ordering::Release);
+        // Before the index is free: who gets it next is not to repeat a position.
+        ENTRIES.with(known - 1, |entry| {
+            let used = entry.ring().tail() + entry.ring().capacity();
+            lock(&BASES)[known as usize - 1] = (entry.base + used) & POSITIONS;
+        });
+        // The caller has a share of the kernel, so this is not its last.
+        ENTRIES.remove(known - 1, |entry| Arc::ptr_eq(&entry.kernel, kernel));
+    }
     drop(verbs);
-    drop(retired);
 }
 
 /// The note that a view is out: when it was taken.

@@ -6,9 +6,12 @@
 
 #![allow(unsafe_code)]
 
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+
 use once_cell::sync::Lazy;
 
-use super::hazard::{Domain, Record};
+use super::hazard::{Domain, Record, Retired};
 use crate::limits::TABLE_CHUNK;
 use crate::sync::{Arc, AtomicPtr, Mutex, Ordering, lock};
 
@@ -57,6 +60,37 @@ pub(crate) struct Table<T> {
     chunks: Lazy<Box<[AtomicPtr<Chunk<T>>]>>,
     free: Mutex<Free>,
     limit: usize,
+    retired: Retired<Arc<T>>,
+}
+
+/// An object that its thread holds: it lives on, and costs no more than a look at it.
+pub(crate) struct Held<T: 'static> {
+    table: &'static Table<T>,
+    /// The table's own share, unless `record` is none.
+    object: ManuallyDrop<Arc<T>>,
+    record: Option<&'static Record>,
+    /// Records are their threads'.
+    _not_send: PhantomData<*const ()>,
+}
+
+impl<T> std::ops::Deref for Held<T> {
+    type Target = Arc<T>;
+
+    #[inline]
+    fn deref(&self) -> &Arc<T> {
+        &self.object
+    }
+}
+
+impl<T> Drop for Held<T> {
+    #[inline]
+    fn drop(&mut self) {
+        match self.record {
+            Some(record) => self.table.retired.let_go(&DOMAIN, record),
+            // SAFETY: dropped once, and a share of its own.
+            None => unsafe { ManuallyDrop::drop(&mut self.object) },
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -76,6 +110,7 @@ impl<T> Table<T> {
             }),
             free: Mutex::new(Free { indices: std::collections::VecDeque::new(), fresh: 0 }),
             limit: 1 << BITS,
+            retired: Retired::new(),
         }
     }
 
@@ -111,29 +146,46 @@ impl<T> Table<T> {
         Some(object)
     }
 
-    /// Takes the object out, if it is what `is_meant` wants; its last user may still be at it elsewhere.
-    pub(crate) fn remove(&self, index: u32, is_meant: impl Fn(&T) -> bool) -> Option<Arc<T>> {
-        let slot = self.slot(index)?;
-        let pointer = record().protect_nested(slot, |object| {
+    /// Takes the object out, if it is what `is_meant` wants, and drops the table's share, or leaves that to who holds it still.
+    pub(crate) fn remove(&self, index: u32, is_meant: impl Fn(&T) -> bool) -> bool {
+        let Some(slot) = self.slot(index) else { return false };
+        let taken = record().protect_nested(slot, |object| {
             let pointer = std::ptr::from_ref(object).cast_mut();
             let taken = is_meant(object)
                 && slot
                     .compare_exchange(pointer, std::ptr::null_mut(), Ordering::AcqRel, Ordering::Relaxed)
                     .is_ok();
             taken.then_some(pointer)
-        })??;
+        });
+        let Some(pointer) = taken.flatten() else { return false };
         DOMAIN.wait_until_unnamed(pointer.cast());
         // SAFETY: the pointer came from `Arc::into_raw` in `insert`, and the compare-and-swap above made this
         // thread the only one to take it.
         let object = unsafe { Arc::from_raw(pointer) };
         lock(&self.free).indices.push_back(index);
-        Some(object)
+        self.retired.retire(&DOMAIN, pointer.cast(), object);
+        true
     }
 
     /// Runs `body` on the object; it must not wait.
     #[inline]
     pub(crate) fn with<R>(&self, index: u32, body: impl FnOnce(&T) -> R) -> Option<R> {
         record().protect_nested(self.slot(index)?, body)
+    }
+
+    /// The object, for as long as the caller waits for something of it.
+    #[inline]
+    pub(crate) fn hold(&'static self, index: u32) -> Option<Held<T>> {
+        let record = record();
+        if record.is_holding() {
+            // A handler that runs on this thread inside of such a wait.
+            let object = ManuallyDrop::new(self.get(index)?);
+            return Some(Held { table: self, object, record: None, _not_send: PhantomData });
+        }
+        let pointer = self.retired.hold(&DOMAIN, record, self.slot(index)?)?;
+        // SAFETY: the pointer is that of the table's share, which is not dropped while it is held; it is not dropped here.
+        let object = ManuallyDrop::new(unsafe { Arc::from_raw(pointer.cast_const()) });
+        Some(Held { table: self, object, record: Some(record), _not_send: PhantomData })
     }
 
     /// A share of the object, for who needs it longer.

@@ -5,7 +5,7 @@ use loom::thread;
 use crate::call::CallPlace;
 use crate::check::check;
 use crate::gate::Gate;
-use crate::hazard::Domain;
+use crate::hazard::{Domain, Retired};
 use crate::ring::{Claim, ClaimError, EventCount, Header, Ring};
 use crate::sync::{Arc, AtomicPtr, AtomicU32, Guarded, Label, Ordering, fence_after_rmw, yield_now};
 
@@ -326,6 +326,43 @@ fn nothing_is_freed_while_it_is_named() {
         // SAFETY: freed, as far as loom is concerned: any reader would be reported.
         object.with_mut(|value| unsafe { *value = 0 });
         reader.join().unwrap();
+    });
+}
+
+/// Dropped when nobody holds it: then nobody reads it either.
+struct Freed(&'static Guarded<u32>, Arc<AtomicU32>);
+
+impl Drop for Freed {
+    fn drop(&mut self) {
+        // SAFETY: freed, as far as loom is concerned: any reader would be reported.
+        self.0.with_mut(|value| unsafe { *value = 0 });
+        self.1.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn nothing_is_freed_while_it_is_held_and_everything_after() {
+    check(&[Label::H1, Label::H2, Label::H3, Label::H4, Label::H5, Label::H6], || {
+        let domain: &'static Domain = Box::leak(Box::new(Domain::new()));
+        let retired: &'static Retired<Freed> = Box::leak(Box::new(Retired::new()));
+        let object: &'static Guarded<u32> = Box::leak(Box::new(Guarded::new(7)));
+        let source: &'static AtomicPtr<Guarded<u32>> =
+            Box::leak(Box::new(AtomicPtr::new(std::ptr::from_ref(object).cast_mut())));
+        let freed = Arc::new(AtomicU32::new(0));
+        let record = domain.take();
+        let reader = thread::spawn(move || {
+            if let Some(pointer) = retired.hold(domain, record, source) {
+                // SAFETY: loom checks that nobody writes meanwhile.
+                let value = unsafe { (*pointer).with(|value| *value) };
+                assert_eq!(value, 7, "read after free");
+                retired.let_go(domain, record);
+            }
+        });
+        let taken = source.swap(std::ptr::null_mut(), Ordering::AcqRel);
+        domain.wait_until_unnamed(taken.cast());
+        retired.retire(domain, taken.cast(), Freed(object, Arc::clone(&freed)));
+        reader.join().unwrap();
+        assert_eq!(freed.load(Ordering::Relaxed), 1, "kept, or freed twice");
     });
 }
 
