@@ -98,7 +98,9 @@
 #define RK_LAUNCH_COOPERATIVE 2
 
 /**
- * Launch flag: a promise of one sending thread per block.
+ * Launch flag: a promise that one thread at a time puts messages into the queue of a block: rk_send, rk_call, rk_reserve, an aborted
+ * or committed loan, a route of another kernel (whose block counts as one thread), each after the one before has returned. It makes sending on
+ * the CPU cheaper. If it is broken, messages are lost or mixed.
  */
 #define RK_LAUNCH_SINGLE_SENDER 4
 

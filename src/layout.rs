@@ -167,7 +167,9 @@ pub const RK_MODE_EVENT_DRIVEN: u32 = 2;
 pub const RK_LAUNCH_SUSPENDED: u32 = 1;
 /// Launch flag: a grid barrier is wanted (CUDA; no effect on CPU).
 pub const RK_LAUNCH_COOPERATIVE: u32 = 2;
-/// Launch flag: a promise of one sending thread per block.
+/// Launch flag: a promise that one thread at a time puts messages into the queue of a block: rk_send, rk_call, rk_reserve, an aborted
+/// or committed loan, a route of another kernel (whose block counts as one thread), each after the one before has returned. It makes sending on
+/// the CPU cheaper. If it is broken, messages are lost or mixed.
 pub const RK_LAUNCH_SINGLE_SENDER: u32 = 4;
 /// Launch flag: stamp every message; a clock read costs more than a send.
 pub const RK_LAUNCH_TIMESTAMPS: u32 = 8;

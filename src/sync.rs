@@ -32,6 +32,10 @@ pub(crate) enum Label {
     W5 = 2,
     /// Ring: a sender notes what it has seen of `head` (Release, pairs with W5).
     W6 = 20,
+    /// Ring: the fence between the only sender's claim and its look for a close (light, pairs with W8).
+    W7 = 28,
+    /// Ring: the fence between a close and its look at the only sender's claim (heavy, pairs with W7).
+    W8 = 29,
     /// Ring: a receiver reads `turn` (Acquire, pairs with W3).
     R1 = 5,
     /// Ring: a receiver stores `turn`, released (Release, pairs with W1).

@@ -207,6 +207,7 @@ impl Memory {
     ///
     /// # Safety
     /// The caller has seen the slot published and nobody has released it (I3).
+    #[inline(always)]
     pub(crate) unsafe fn read_header(&self, index: usize) -> Header {
         let slot = self.slot(index);
         // SAFETY: in bounds; written before the publication that the caller has seen.

@@ -43,6 +43,8 @@
 //! | W4 | sender to a single receiver reads head | Acquire | R3: all slots before head are released |
 //! | W5 | such a sender reads what others have seen of head | Acquire | W6, and by that R3 |
 //! | W6 | such a sender notes what it has seen of head | Release | W5 |
+//! | W7 | only sender, between its claim and its look for a close | light fence | W8 |
+//! | W8 | close, between the word for the only sender and its look at tail | heavy fence | W7 |
 //! | R1 | receiver reads turn | Acquire | W3 |
 //! | R2 | one of many receivers stores turn = 2L+2 | Release | W1 |
 //! | R3 | the single receiver stores head | Release | W4 |
@@ -56,6 +58,13 @@
 //! no position is claimed any more and `tail` is final. What was claimed before is published by senders that
 //! are on their way, or is an open loan. The ring is drained when `head` has come to the final `tail`: nothing
 //! is lost between a sender that was told "queued" and the end.
+//!
+//! # One sender
+//! Where one thread at a time sends, and the ring was told so, a claim is a plain store: a compare-and-swap waits until all that was
+//! stored before is in memory, above all the message before. A plain store can undo the bit of a close, so a close says
+//! `closing` first, and the sender looks for that after its store. By the Dekker pair W7 and W8 either the sender sees
+//! `closing` (then it puts tail back, with the bit, is told "closed", and wakes the receiver, who may have waited for the
+//! position), or the close sees its claim in the final tail, and no later store of the sender's goes without a look.
 //!
 //! # Progress
 //! No operation waits for another thread, but a sender that is stopped between claim and publish holds up the
@@ -72,7 +81,7 @@ mod wait;
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{AtomicU64, Label, Ordering, order};
+use crate::sync::{AtomicBool, AtomicU64, Label, Ordering, heavy_fence, order};
 
 #[cfg(not(rk_loom))]
 pub(crate) use memory::{Express, Keeps, express_mark};
@@ -94,6 +103,8 @@ pub(crate) struct Ring {
     memory: Memory,
     mask: u64,
     shift: u32,
+    /// One thread at a time sends.
+    has_one_sender: bool,
 }
 
 /// What senders write.
@@ -104,6 +115,8 @@ struct Tail {
     seen_head: AtomicU64,
     /// Messages that did not come from the host; counted by those who send them.
     uncounted: AtomicU64,
+    /// A close has begun: for the only sender.
+    closing: AtomicBool,
 }
 
 impl Ring {
@@ -122,12 +135,19 @@ impl Ring {
                 position: AtomicU64::new(0),
                 seen_head: AtomicU64::new(0),
                 uncounted: AtomicU64::new(0),
+                closing: AtomicBool::new(false),
             }),
             head: CachePadded::new(AtomicU64::new(0)),
             memory,
             mask: u64::from(capacity) - 1,
             shift: capacity.trailing_zeros(),
+            has_one_sender: false,
         }
+    }
+
+    /// The same for one receiver, with a sender of whom there is never more than one at a time.
+    pub(crate) fn with_one_sender(self) -> Self {
+        Self { has_one_sender: true, ..self }
     }
 
     /// Slots.
@@ -171,7 +191,11 @@ impl Ring {
 
     /// Takes no claims any more.
     pub(crate) fn close(&self) {
-        self.tail.position.fetch_or(CLOSED, Ordering::SeqCst);
+        if self.has_one_sender {
+            self.tail.closing.store(true, Ordering::Relaxed);
+            heavy_fence(Label::W8);
+        }
+        self.tail.position.fetch_or(CLOSED, order(Label::W8, Ordering::SeqCst));
     }
 
     /// Whether every position that was ever claimed has been taken and no more can come.

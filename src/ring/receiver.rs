@@ -46,6 +46,7 @@ impl Ring {
     ///
     /// # Safety
     /// One thread at a time is the receiver, with a happens-before from one to the next (the gate).
+    #[inline(always)]
     pub(crate) unsafe fn peek(&self) -> Option<Received> {
         let head = self.head.load(Ordering::Relaxed);
         let turn = self.turn(head).load(order(Label::R1, Ordering::Acquire));
@@ -57,6 +58,7 @@ impl Ring {
     ///
     /// # Safety
     /// As [`Ring::peek`], which has returned a message since the last call.
+    #[inline(always)]
     pub(crate) unsafe fn advance(&self) -> u64 {
         let head = self.head.load(Ordering::Relaxed);
         self.head.store(head + 1, order(Label::R3, Ordering::Release));
@@ -126,6 +128,7 @@ impl Ring {
 
     /// # Safety
     /// The position is published and not released (I3).
+    #[inline(always)]
     unsafe fn read(&self, position: u64) -> Received {
         let index = self.index(position);
         Received {

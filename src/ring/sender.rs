@@ -3,7 +3,7 @@
 
 use super::{CLOSED, Header, Ring};
 use crate::layout::SLOT_SKIPPED;
-use crate::sync::{Label, Ordering, order};
+use crate::sync::{Label, Ordering, light_fence, order};
 
 /// Messages between a prefetch and its use.
 #[cfg(not(rk_loom))]
@@ -59,7 +59,8 @@ impl Ring {
         }
     }
 
-    /// Claims up to `count` slots (at least 1) of a ring with a single receiver.
+    /// Claims up to `count` slots (at least 1) of a ring with a single receiver. Who is told that the ring is closed wakes the
+    /// receiver.
     ///
     /// Inlined, as a result that goes through memory is read back only after all stores before it.
     #[inline(always)]
@@ -86,6 +87,15 @@ impl Ring {
                 tail = seen;
                 continue;
             }
+            if self.has_one_sender {
+                self.move_tail(tail + take);
+                light_fence(Label::W7);
+                if self.tail.closing.load(Ordering::Relaxed) {
+                    self.move_tail(tail | CLOSED);
+                    return Err(ClaimError::Closed);
+                }
+                return Ok(Claim { ring: self, next: tail, end: tail + take });
+            }
             // W2
             match self.tail.position.compare_exchange_weak(
                 tail,
@@ -97,6 +107,17 @@ impl Ring {
                 Err(seen) => tail = seen,
             }
         }
+    }
+
+    /// Moves `tail`, by the only sender.
+    #[inline(always)]
+    fn move_tail(&self, tail: u64) {
+        #[cfg(not(rk_loom))]
+        self.tail.position.store(tail, Ordering::Relaxed);
+        // Loom orders the modifications of a word only if they read it; but what is read there orders what came before a
+        // close, so the model finds the fence of the close needed only together with the order of the close itself.
+        #[cfg(rk_loom)]
+        self.tail.position.swap(tail, Ordering::Relaxed);
     }
 
     /// Publishes a position whose claim was kept open ([`Claim::keep`]).

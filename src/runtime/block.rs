@@ -38,7 +38,7 @@ use std::collections::VecDeque;
 use once_cell::race::OnceBox;
 
 use super::buffer::Buffer;
-use super::context;
+use super::context::{self, Session};
 use super::dead::Letter;
 use super::gate::Gate;
 use super::kernel::{HARD, Kernel, LATE, Phase, SHUTDOWN};
@@ -291,16 +291,9 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
                 if handled == 0 {
                     known = note_depth(block, ring, &received);
                 }
-                ring.fetch_ahead(received.position, known);
-                turn.take(&received, phase, control);
-                // SAFETY: as above, and a message was peeked.
-                unsafe { ring.advance() };
-                // After each message: the next one may wait for the very sender that waits here.
-                kernel.input_was_released();
-                handled += 1;
-                if handled == STREAM_MIN && until.is_none() {
-                    block.gate.become_light();
-                }
+                handled = context::session(kernel, index, body, |session| {
+                    turn.take_run(session, ring, received, control, known, handled, until)
+                });
             }
             None if phase == Phase::Run => {
                 if handled < STREAM_MIN && kernel.options.mode == Mode::EventDriven {
@@ -453,8 +446,9 @@ impl Turn<'_> {
         if self.block.started.load(Ordering::Relaxed) || !self.kernel.code.has_start_or_stop() {
             return true;
         }
-        let status =
-            context::enter(self.kernel, self.index, self.body, None, |ctx, _| self.kernel.code.start(ctx));
+        let status = context::session(self.kernel, self.index, self.body, |session| {
+            session.handle(None, |ctx, _| self.kernel.code.start(ctx))
+        });
         if status == RK_OK {
             self.block.started.store(true, Ordering::Relaxed);
             return true;
@@ -463,8 +457,47 @@ impl Turn<'_> {
         false
     }
 
+    /// Handles the message at head, which is `received`, and those behind it as long as nothing else is to be looked at; returns
+    /// how many were handled in this turn, of which there were `handled` before.
+    #[inline(always)]
+    fn take_run(
+        &self,
+        session: &Session<'_>,
+        ring: &Ring,
+        mut received: Received,
+        control: u32,
+        known: u64,
+        mut handled: usize,
+        until: Option<&dyn Fn() -> bool>,
+    ) -> usize {
+        let phase = Kernel::phase(control);
+        loop {
+            ring.fetch_ahead(received.position, known);
+            self.take(session, &received, phase, control);
+            // SAFETY: the gate makes this thread the single receiver, and a message was peeked.
+            unsafe { ring.advance() };
+            // After each message: the next one may wait for the very sender that waits here.
+            self.kernel.input_was_released();
+            handled += 1;
+            if handled == STREAM_MIN && until.is_none() {
+                self.block.gate.become_light();
+            }
+            let goes_on = handled < BATCH_MAX
+                && until.is_none()
+                && self.kernel.control() == control
+                && !self.block.poked.load(Ordering::Relaxed)
+                && self.body.kept.borrow().is_empty();
+            // SAFETY: as above.
+            match if goes_on { unsafe { ring.peek() } } else { None } {
+                Some(next) => received = next,
+                None => return handled,
+            }
+        }
+    }
+
     /// Handles the message at head, or gives it up.
-    fn take(&self, received: &Received, phase: Phase, control: u32) {
+    #[inline(always)]
+    fn take(&self, session: &Session<'_>, received: &Received, phase: Phase, control: u32) {
         if received.is_skipped() {
             return;
         }
@@ -481,10 +514,8 @@ impl Turn<'_> {
             calls::fetch(received.token);
         }
         let message = super::message::input_view(received, self.index);
-        let (status, replied) =
-            context::enter(self.kernel, self.index, self.body, Some(received), |ctx, replied| {
-                (self.kernel.code.message(ctx, &message), replied.get())
-            });
+        let (status, replied) = session
+            .handle(Some(received), |ctx, replied| (self.kernel.code.message(ctx, &message), replied.get()));
         match status {
             RK_OK => {
                 self.block.counters.processed.bump();
@@ -545,8 +576,9 @@ impl Turn<'_> {
             };
         }
         if !self.body.stopped.replace(true) && self.block.started.load(Ordering::Relaxed) {
-            let stopped =
-                context::enter(self.kernel, self.index, self.body, None, |ctx, _| self.kernel.code.stop(ctx));
+            let stopped = context::session(self.kernel, self.index, self.body, |session| {
+                session.handle(None, |ctx, _| self.kernel.code.stop(ctx))
+            });
             if !stopped {
                 self.kernel.fail(RK_ERR_KERNEL_FAILED);
             }

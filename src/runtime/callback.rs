@@ -69,6 +69,7 @@ impl Code {
     }
 
     /// Handles a message; a panic is KERNEL_FAILED.
+    #[inline(always)]
     pub(crate) fn message(&self, context: *mut RkContext, message: &RkMessage) -> RkStatus {
         let Some(function) = self.on_message else { return RK_ERR_KERNEL_FAILED };
         // SAFETY: the application's function, with the arguments the header says.

@@ -24,18 +24,27 @@ use crate::layout::*;
 use crate::ring::{Header, Received};
 use crate::sync::{Arc, Ordering, lock, unix_ns};
 
-/// One running handler.
+/// A runner's handlers, one after the other.
 struct Invocation<'a> {
-    id: u64,
+    /// What the context of the running handler is called; 0: between two.
+    id: Cell<u64>,
     kernel: &'a Arc<Kernel>,
     index: u32,
     body: &'a Body,
-    /// The current message; `None` in on_start and on_stop.
-    request: Option<&'a Received>,
+    /// The current message, as long as its handler runs; NULL in on_start and on_stop.
+    request: Cell<*const Received>,
     /// What a block that runs elsewhere has stamped its message with.
     stamp: Option<RkTimestamp>,
     replied: Cell<bool>,
     outer: *const Invocation<'static>,
+}
+
+impl Invocation<'_> {
+    #[inline(always)]
+    fn request(&self) -> Option<&Received> {
+        // SAFETY: `Session::handle` takes it away when the handler returns, and who asks runs inside the handler.
+        unsafe { self.request.get().as_ref() }
+    }
 }
 
 thread_local! {
@@ -51,29 +60,56 @@ impl Drop for Leave {
     }
 }
 
-/// Runs a callback with a context. The cell says whether it has replied.
-pub(crate) fn enter<R>(
+/// In which a runner calls its handlers.
+pub(crate) struct Session<'a> {
+    invocation: Invocation<'a>,
+    record: &'static super::hazard::Record,
+}
+
+/// Opens a session of a block for as long as `run` takes: what is the same for all its messages is done once.
+#[inline(always)]
+pub(crate) fn session<R>(
     kernel: &Arc<Kernel>,
     index: u32,
     body: &Body,
-    request: Option<&Received>,
-    callback: impl FnOnce(*mut RkContext, &Cell<bool>) -> R,
+    run: impl FnOnce(&Session<'_>) -> R,
 ) -> R {
-    let record = record();
-    let count = record.count.load(Ordering::Relaxed) + 1;
-    record.count.store(count, Ordering::Relaxed);
-    let id = (record.number << 44) | (count & ((1 << 44) - 1));
-    if let Some(request) = request.filter(|_| kernel.options.has(RK_LAUNCH_TIMESTAMPS)) {
-        // What follows from the message is later.
-        kernel.clock.observe(request.header.timestamp);
-    }
+    let (id, request, replied) = (Cell::new(0), Cell::new(std::ptr::null()), Cell::new(false));
     let outer = CURRENT.get();
-    let replied = Cell::new(false);
     let invocation = Invocation { id, kernel, index, body, request, stamp: None, replied, outer };
+    let session = Session { invocation, record: record() };
     // The lifetime is erased for the thread-local; `Leave` ends its use before the invocation ends.
-    CURRENT.set(std::ptr::from_ref(&invocation).cast::<Invocation<'static>>());
+    CURRENT.set(std::ptr::from_ref(&session.invocation).cast::<Invocation<'static>>());
     let _leave = Leave(outer);
-    callback(std::ptr::without_provenance_mut(id as usize), &invocation.replied)
+    run(&session)
+}
+
+impl Session<'_> {
+    /// Runs a callback with a context of its own. The cell says whether it has replied. The callback does not unwind.
+    #[inline(always)]
+    pub(crate) fn handle<R>(
+        &self,
+        request: Option<&Received>,
+        callback: impl FnOnce(*mut RkContext, &Cell<bool>) -> R,
+    ) -> R {
+        let invocation = &self.invocation;
+        let count = self.record.count.load(Ordering::Relaxed) + 1;
+        self.record.count.store(count, Ordering::Relaxed);
+        let id = (self.record.number << 44) | (count & ((1 << 44) - 1));
+        if let Some(request) = request
+            && invocation.kernel.options.has(RK_LAUNCH_TIMESTAMPS)
+        {
+            // What follows from the message is later.
+            invocation.kernel.clock.observe(request.header.timestamp);
+        }
+        invocation.id.set(id);
+        invocation.request.set(request.map_or(std::ptr::null(), std::ptr::from_ref));
+        invocation.replied.set(false);
+        let result = callback(std::ptr::without_provenance_mut(id as usize), &invocation.replied);
+        invocation.id.set(0);
+        invocation.request.set(std::ptr::null());
+        result
+    }
 }
 
 /// The invocations of this thread, innermost first.
@@ -108,7 +144,7 @@ pub(crate) fn depth() -> usize {
 fn current<R>(context: u64, body: impl FnOnce(&Invocation<'_>) -> R) -> Result<R> {
     // SAFETY: as in `chain`.
     match unsafe { CURRENT.get().as_ref() } {
-        Some(invocation) if invocation.id == context => Ok(body(invocation)),
+        Some(invocation) if context != 0 && invocation.id.get() == context => Ok(body(invocation)),
         _ if context == 0 => Err(Error::Null { argument: "ctx" }),
         _ => Err(Error::BadHandle { what: "the context", value: context }),
     }
@@ -169,8 +205,8 @@ pub fn reply(context: u64, message: &Outgoing<'_>) -> Result<()> {
 pub fn quick_reply(context: u64, message: &Outgoing<'_>) -> bool {
     // SAFETY: as in `chain`.
     let Some(invocation) = (unsafe { CURRENT.get().as_ref() }) else { return false };
-    let (kernel, Some(request)) = (invocation.kernel, invocation.request) else { return false };
-    let is_plain = invocation.id == context
+    let (kernel, Some(request)) = (invocation.kernel, invocation.request()) else { return false };
+    let is_plain = invocation.id.get() == context
         && request.token != 0
         && !invocation.replied.get()
         && message.payload.len() <= kernel.options.payload_max as usize
@@ -260,7 +296,7 @@ impl Invocation<'_> {
 
     /// To whoever sent the current message.
     fn reply(&self, message: &Outgoing<'_>) -> Result<()> {
-        let Some(request) = self.request else {
+        let Some(request) = self.request() else {
             return Err(Error::Misused { what: "rk_context_reply outside on_message: there is no sender" });
         };
         let correlation = request.header.correlation;
@@ -354,8 +390,8 @@ impl Invocation<'_> {
 /// Does for a block that runs elsewhere what its handler has asked for; inside the block's gate.
 pub(crate) fn deliver(kernel: &Arc<Kernel>, index: u32, body: &Body, record: &Record<'_>) {
     let stamp = (record.timestamp.physical_ns != 0).then_some(record.timestamp);
-    let (replied, outer) = (Cell::new(false), std::ptr::null());
-    let invocation = Invocation { id: 0, kernel, index, body, request: None, stamp, replied, outer };
+    let (id, request, replied) = (Cell::new(0), Cell::new(std::ptr::null()), Cell::new(false));
+    let invocation = Invocation { id, kernel, index, body, request, stamp, replied, outer: std::ptr::null() };
     if let Some(stamp) = stamp {
         kernel.clock.observe(stamp);
     }

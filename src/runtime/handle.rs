@@ -396,7 +396,13 @@ impl KernelHandle {
         }
         let Some((index, ring)) = kernel.quick_target(request) else { return NOTHING_DONE };
         let Some(mut call) = calls::Call::begin() else { return NOTHING_DONE };
-        let Ok(mut claim) = ring.claim_batch(1) else { return NOTHING_DONE };
+        let mut claim = match ring.claim_batch(1) {
+            Ok(claim) => claim,
+            Err(error) => {
+                kernel.was_refused(index, error);
+                return NOTHING_DONE;
+            }
+        };
         let header = kernel.input_header(request, None);
         claim.publish(&header, request.payload, call.token(), request.deadline_ns);
         drop(claim);

@@ -320,19 +320,23 @@ impl Kernel {
             return Err(self.ended_error());
         }
         let capacity = self.options.input_capacity;
-        self.block(block).input.get_or_try_init(|| self.make_ring(capacity, "an input queue"))
+        self.block(block).input.get_or_try_init(|| {
+            let ring = self.make_ring(capacity, "an input queue")?;
+            let is_alone = self.options.has(RK_LAUNCH_SINGLE_SENDER);
+            Ok(Box::new(if is_alone { ring.with_one_sender() } else { ring }))
+        })
     }
 
     /// The output ring, made if need be.
     pub(crate) fn output(&self) -> Result<&Ring> {
         let capacity = self.options.output_capacity;
-        self.output.get_or_try_init(|| self.make_ring(capacity, "the output queue"))
+        self.output.get_or_try_init(|| self.make_ring(capacity, "the output queue").map(Box::new))
     }
 
-    fn make_ring(&self, capacity: u32, what: &'static str) -> Result<Box<Ring>> {
+    fn make_ring(&self, capacity: u32, what: &'static str) -> Result<Ring> {
         let payload = self.options.payload_max as usize;
         let bytes = (payload + SLOT_HEADER_SIZE).saturating_mul(capacity as usize);
-        Ring::new(capacity, payload).map(Box::new).ok_or(Error::OutOfMemory { what, bytes })
+        Ring::new(capacity, payload).ok_or(Error::OutOfMemory { what, bytes })
     }
 
     /// The header of a message from the host or another kernel.
@@ -392,7 +396,10 @@ impl Kernel {
                     return Ok(block);
                 }
                 Err(ClaimError::Full) => {}
-                Err(ClaimError::Closed) => return Err(self.ended_error()),
+                Err(ClaimError::Closed) => {
+                    self.was_refused(block, ClaimError::Closed);
+                    return Err(self.ended_error());
+                }
             }
         }
         Err(self.full_error())
@@ -402,7 +409,10 @@ impl Kernel {
     #[inline]
     pub(crate) fn quick_send(&self, message: &Outgoing<'_>) -> bool {
         let Some((block, ring)) = self.quick_target(message) else { return false };
-        let Ok(mut claim) = ring.claim_batch(1) else { return false };
+        let mut claim = match ring.claim_batch(1) {
+            Ok(claim) => claim,
+            Err(error) => return self.was_refused(block, error),
+        };
         claim.publish(&self.input_header(message, None), message.payload, 0, message.deadline_ns);
         self.block(block).gate.work_was_made();
         self.wake(block);
@@ -424,7 +434,10 @@ impl Kernel {
         while run < count.min(BATCH_MAX) && message(run).is_some_and(|message| fits(&message)) {
             run += 1;
         }
-        let Ok(mut claim) = ring.claim_batch(run as u64) else { return 0 };
+        let mut claim = match ring.claim_batch(run as u64) {
+            Ok(claim) => claim,
+            Err(error) => return usize::from(self.was_refused(block, error)),
+        };
         let claimed = claim.remaining() as usize;
         for index in 0..claimed {
             // Read again, so checked again: it is the application's memory.
@@ -443,6 +456,16 @@ impl Kernel {
         self.block(block).gate.work_was_made();
         self.wake(block);
         claimed
+    }
+
+    /// After a claim of a block's input that failed; false. An ending block may have waited for what was claimed.
+    #[cold]
+    pub(crate) fn was_refused(&self, block: u32, error: ClaimError) -> bool {
+        if error == ClaimError::Closed {
+            self.block(block).gate.work_was_made();
+            self.wake(block);
+        }
+        false
     }
 
     /// Where a message of the host goes, if that takes no more than a look.

@@ -182,7 +182,10 @@ pub(crate) fn reserve(
         let mut claim = match ring.claim_batch(count) {
             Ok(claim) => claim,
             Err(crate::ring::ClaimError::Full) => continue,
-            Err(crate::ring::ClaimError::Closed) => return Err(kernel.ended_error()),
+            Err(error) => {
+                kernel.was_refused(block, error);
+                return Err(kernel.ended_error());
+            }
         };
         let now = monotonic_coarse_ns();
         ring.count_foreign(claim.remaining());

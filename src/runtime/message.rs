@@ -20,6 +20,7 @@ pub struct Outgoing<'a> {
 }
 
 /// The view of a message whose slot is elsewhere.
+#[inline(always)]
 pub(crate) fn view(header: &Header, payload: *const u8, block: u32, lease: u64) -> RkMessage {
     RkMessage {
         payload: payload.cast(),
@@ -35,6 +36,7 @@ pub(crate) fn view(header: &Header, payload: *const u8, block: u32, lease: u64) 
 }
 
 /// The view of a message in an input ring, for its handler.
+#[inline(always)]
 pub(crate) fn input_view(received: &Received, block: u32) -> RkMessage {
     RkMessage { deadline_ns: received.meta, ..view(&received.header, received.payload, block, 0) }
 }

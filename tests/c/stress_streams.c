@@ -76,11 +76,101 @@ static void streams_and_callers_leave_nothing_behind(void) {
   OK(rk_runtime_destroy(runtime));
 }
 
+typedef struct {
+  rk_kernel_t kernel;
+  uint64_t next, wrong; /* the handler's */
+  uint64_t accepted, refused;
+} line_t;
+
+static rk_status_t on_line(rk_context_t *ctx, const rk_message_t *message) {
+  line_t *line = (line_t *)rk_context_user_data(ctx);
+  if (message->correlation != line->next++) line->wrong++;
+  return message->type == 1 ? rk_context_reply(ctx, message) : RK_OK;
+}
+
+/* Sends by all ways there are, until it is told that the kernel has ended. */
+static void *only_sender(void *of) {
+  line_t *line = (line_t *)of;
+  uint32_t seed = (uint32_t)check_now();
+  rk_message_t batch[5], reply;
+  rk_loan_t loans[3];
+  size_t i, done;
+  rk_status_t status = RK_OK;
+  while (status != RK_ERR_TERMINATED) {
+    switch (next_random(&seed) % 5) {
+      case 0:
+        for (i = 0; i < 5; i++) {
+          batch[i] = check_message("x", 1);
+          batch[i].correlation = line->accepted + i;
+        }
+        done = 0;
+        status = rk_send_batch(line->kernel, batch, 5, RK_FOREVER, &done);
+        line->accepted += done;
+        break;
+      case 1:
+        status = rk_reserve_batch(line->kernel, 0, 1, 3, RK_FOREVER, loans, &done);
+        if (status != RK_OK) break;
+        for (i = 0; i < done; i++) {
+          batch[i] = check_message("", 0);
+          batch[i].correlation = line->accepted;
+          /* The end may have taken it out of the way. */
+          status = rk_commit(&loans[i], &batch[i], 1);
+          if (status == RK_OK) line->accepted++;
+        }
+        break;
+      case 2:
+        batch[0] = check_message("x", 1);
+        batch[0].type = 1;
+        batch[0].correlation = line->accepted;
+        status = rk_call(line->kernel, &batch[0], &reply, RK_FOREVER);
+        if (status == RK_OK) {
+          line->accepted++;
+          if (rk_release(&reply) != RK_OK) line->wrong++;
+        }
+        break;
+      default:
+        batch[0] = check_message("x", 1);
+        batch[0].correlation = line->accepted;
+        status = rk_send(line->kernel, &batch[0], RK_FOREVER);
+        if (status == RK_OK) line->accepted++;
+        break;
+    }
+    if (status != RK_OK && status != RK_ERR_TERMINATED) line->refused++;
+  }
+  return NULL;
+}
+
+/* The end comes while the only sender is about to claim a place: what it was told is true, and the end ends. */
+static void the_only_sender_and_the_end_lose_nothing(void) {
+  rk_runtime_t *runtime = make_runtime(1);
+  uint32_t round, seed = 11;
+  for (round = 0; round < 600; round++) {
+    rk_launch_options_t options = options_for("line", mode);
+    line_t line;
+    pthread_t thread;
+    memset(&line, 0, sizeof line);
+    OK(add_program(runtime, "line", on_line, 0, &line));
+    options.input_queue_capacity = 16;
+    options.flags = RK_LAUNCH_SINGLE_SENDER;
+    OK(rk_launch(runtime, "k", &options, &line.kernel));
+    pthread_create(&thread, NULL, only_sender, &line);
+    if (round % 4 != 0) check_sleep_ms(next_random(&seed) % 2);
+    OK(rk_terminate(line.kernel, MS(20000)));
+    pthread_join(thread, NULL);
+    CHECK(line.wrong == 0 && line.refused == 0 && line.next == line.accepted);
+    CHECK(metrics_of(line.kernel).messages_processed == line.accepted);
+    OK(rk_destroy(line.kernel));
+    OK(rk_program_unregister(runtime, "line"));
+  }
+  OK(rk_runtime_destroy(runtime));
+}
+
 int main(int argc, char **argv) {
   fixture_unused();
   for (mode = RK_MODE_PERSISTENT; mode <= RK_MODE_EVENT_DRIVEN; mode++) {
     printf("mode %u\n", mode);
     RUN(streams_and_callers_leave_nothing_behind);
+    RUN(the_only_sender_and_the_end_lose_nothing);
   }
   return check_result();
 }

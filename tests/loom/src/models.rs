@@ -184,6 +184,46 @@ fn a_closed_ring_gives_what_it_accepted_and_no_more() {
     });
 }
 
+#[test]
+fn a_ring_with_one_sender_loses_neither_a_message_nor_its_end() {
+    check(&[Label::W7, Label::W8], || {
+        let ring = Arc::new(Ring::new(2, 64).unwrap().with_one_sender());
+        let sending = Arc::clone(&ring);
+        let sender = thread::spawn(move || {
+            let mut sent = 0;
+            for _ in 0..2 {
+                match sending.claim_batch(1) {
+                    Ok(mut claim) => claim.publish(&Header::default(), &[], 0, 0),
+                    Err(error) => {
+                        assert_eq!(error, ClaimError::Closed);
+                        assert!(sending.claim_batch(1).is_err(), "closed, and open again");
+                        break;
+                    }
+                }
+                sent += 1;
+            }
+            sent
+        });
+        ring.close();
+        let (mut drained, mut sender, mut sent) = (0, Some(sender), None);
+        // A runner that found it drained does not come back. One that did not is woken when the sender is done.
+        while !ring.is_drained() {
+            // SAFETY: the model has one receiver.
+            match unsafe { ring.peek() } {
+                // SAFETY: as above.
+                Some(_) => {
+                    unsafe { ring.advance() };
+                    drained += 1;
+                }
+                None => sent = Some(sender.take().expect("stuck").join().unwrap()),
+            }
+        }
+        let sent = sent.unwrap_or_else(|| sender.take().unwrap().join().unwrap());
+        assert_eq!(drained, sent);
+        assert!(ring.is_drained());
+    });
+}
+
 /// A block in miniature: a count of messages in front of the gate, and a body behind it.
 struct Post {
     gate: Gate,
