@@ -15,7 +15,7 @@ RELEASE := $(CURDIR)/target/release
 # What a static library of Rust needs from the system; tests/package.sh links with exactly this.
 PRIVATE_LIBS := -lpthread -ldl -lm -lrt -lgcc_s -lutil
 
-.PHONY: all library install uninstall stage demo test setup-demo setup-test bench header soak clean help
+.PHONY: all library install uninstall stage demo test setup-demo setup-test bench bench-quick header soak clean help
 
 all: library
 
@@ -24,7 +24,8 @@ help:
 	@echo 'make test     set up, build, run every test'
 	@echo 'make          build the library (target/release)'
 	@echo 'make install  PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
-	@echo 'make bench    what a message costs, against baselines of the same run'
+	@echo 'make bench    what a message costs, beside goals, bare rings and other actors of the same run'
+	@echo 'make bench-quick  the same without other libraries, shorter'
 	@echo 'make soak     ten million round trips'
 	@echo 'make header   write include/ringkernel.h anew from the source'
 
@@ -74,6 +75,10 @@ test: setup-test
 
 bench: stage
 	@benches/run.sh '$(STAGE)' '$(BUILD)/bench'
+
+# In two minutes, without the peers.
+bench-quick: stage
+	@RK_BENCH_SCALE=0.3 RK_BENCH_ROUNDS=5 RK_BENCH_PEERS=0 benches/run.sh '$(STAGE)' '$(BUILD)/bench'
 
 soak: stage
 	@mkdir -p '$(BUILD)'

@@ -68,6 +68,24 @@ static int bench_order(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
+/* Without -mprfchw the compiler's own makes a fetch to read of it, which is worse than none. */
+static inline void bench_fetch_to_write(const void *at) {
+#ifdef __x86_64__
+  __asm__ volatile("prefetchw %0" : : "m"(*(const char *)at));
+#else
+  __builtin_prefetch(at, 1);
+#endif
+}
+
+/* A turn of a loop that waits. */
+static inline void bench_relax(void) {
+#ifdef __x86_64__
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
 /* The number of operations of a round: RK_BENCH_SCALE makes all of them smaller or larger. */
 static uint64_t bench_count(uint64_t count) {
   uint64_t scaled = (uint64_t)((double)count * bench_scale);

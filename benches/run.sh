@@ -1,35 +1,79 @@
 #!/bin/sh
 # What a message costs, through the installed C header: benches/run.sh PREFIX OUT
-# One table; the ratios are to what the machine itself does in the same run (bare.c), which is measured before and after. With
-# RK_BENCH_SCALE=0.1 it takes a tenth of the time, RK_BENCH_ROUNDS sets the rounds (7).
+# One table beside the goals (goals.txt), on the screen, in OUT/results.md and as a chart in OUT/results.svg. What the machine itself
+# does (bare.c) is measured before and after. From the environment:
+#   RK_BENCH_SCALE    0.1 takes a tenth of the time; 1 (the default) has a million kernels, too
+#   RK_BENCH_ROUNDS   rounds of each case (7)
+#   RK_BENCH_PEERS    0: without the other actors and rings of benches/peers
+#   RK_BENCH_RESULTS  a folder that gets a copy of table and chart, named by date, commit and machine
 set -eu
 
 prefix=$1
 out=$2
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$out"
-for bench in bare stream calls; do
-  cc -O2 -Wall -Wextra -I "$prefix/include" "$here/$bench.c" -o "$out/$bench" -L "$prefix/lib" -Wl,-rpath,"$prefix/lib" -lringkernel -lpthread
+benches="stream calls fan_in outstanding hops many large boundary"
+for bench in bare $benches; do
+  "${CC:-cc}" -O2 -Wall -Wextra -I "$prefix/include" "$here/$bench.c" -o "$out/$bench" -L "$prefix/lib" -Wl,-rpath,"$prefix/lib" -lringkernel -lpthread
 done
-: > "$out/results.tsv"
-for bench in bare stream calls bare; do
-  "$out/$bench" | tee -a "$out/results.tsv.part" > /dev/null
-  sed "s/^bare\t/bare $bench\t/" "$out/results.tsv.part" >> "$out/results.tsv"
-  rm "$out/results.tsv.part"
+
+# Seconds of CPU time: of all processes, and of this one's children.
+busy() { awk -v ticks="$(getconf CLK_TCK)" '/^cpu / { print ($2 + $3 + $4 + $7 + $8 + $9) / ticks }' /proc/stat; }
+own() {
+  times > "$out/times"
+  awk '{ for (i = 1; i <= 2; i++) { split($i, part, /[ms]/); sum += part[1] * 60 + part[2] } } END { print sum }' "$out/times"
+  rm "$out/times"
+}
+
+results=$out/results.tsv
+began=$(date +%s)
+busy_before=$(busy)
+own > "$out/own"
+own_before=$(cat "$out/own")
+measure() {
+  echo "$1 ..." >&2
+  "$out/$1" > "$out/part.tsv" || { echo "$1 failed" >&2; exit 1; }
+}
+
+measure bare
+cp "$out/part.tsv" "$results"
+for bench in $benches; do
+  measure "$bench"
+  cat "$out/part.tsv" >> "$results"
 done
-echo "$(uname -m), $(nproc) CPUs, $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), Linux $(uname -r)"
-awk -F '\t' '
-  BEGIN { printf "%-58s %12s %12s   %s\n", "nanoseconds for each", "median", "minimum", "ratio of medians" }
-  { question = $1; sub(/^bare .*/, "bare", question); name = question ": " $2; n[name]++
-    if (question == "bare") { sum[$2] += $3; count[$2]++; bare[$2] = sum[$2] / count[$2] }
-    if (n[name] == 1) { order[++lines] = name; of[name] = question; of_case[name] = $2; median[name] = $3; minimum[name] = $4 }
-    else { again[name] = $3 } }
-  END {
-    for (i = 1; i <= lines; i++) {
-      name = order[i]; text = ""
-      if (of[name] == "bare") text = (name in again) ? sprintf("again at the end: %.2f", again[name]) : ""
-      else if (of[name] == "stream") { base = of_case[name] ~ /64/ ? "a ring, batches of 64" : "a ring, one by one"; text = sprintf("%.2f x %s", median[name] / bare[base], base) }
-      else { base = of_case[name] ~ /NO_HELP|PARK/ || (of[name] ~ /100 us/ && of_case[name] !~ /SPIN|helps/) ? "a futex there and back" : "a cache line there and back"; text = sprintf("%.2f x %s", median[name] / bare[base], base) }
-      printf "%-58s %12.2f %12.2f   %s\n", name, median[name], minimum[name], text
-    }
-  }' "$out/results.tsv"
+if [ "${RK_BENCH_PEERS:-1}" != 0 ] && [ -f "$here/peers/run.sh" ]; then
+  echo "peers ..." >&2
+  rm -f "$out/peers.tsv"
+  if sh "$here/peers/run.sh" "$out" >&2 && [ -f "$out/peers.tsv" ]; then
+    cat "$out/peers.tsv" >> "$results"
+  else
+    echo "peers failed: the table is without them" >&2
+  fi
+fi
+measure bare
+sed 's/^bare\t/bare again\t/' "$out/part.tsv" >> "$results"
+own > "$out/own"
+others=$(awk -v all="$(busy)" -v all_before="$busy_before" -v own="$(cat "$out/own")" -v own_before="$own_before" \
+  -v capacity="$((($(date +%s) - began + 1) * $(nproc)))" 'BEGIN {
+    share = (all - all_before - own + own_before) / capacity * 100
+    if (share < 0) share = 0
+    advice = share > 5 ? ": measure again when the machine is quiet" : ""
+    printf "Other processes took %.0f %% of the CPUs meanwhile%s.", share, advice
+  }')
+rm "$out/part.tsv" "$out/own"
+
+commit=$(git -C "$here" rev-parse --short HEAD 2> /dev/null || echo unknown)
+[ -z "$(git -C "$here" status --porcelain 2> /dev/null)" ] || commit=$commit+
+model=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
+machine="$(uname -m), $(nproc) CPUs, ${model:-unknown model}, Linux $(uname -r)"
+HEAD="$machine, $(date +%F), commit $commit, scale ${RK_BENCH_SCALE:-1}, rounds ${RK_BENCH_ROUNDS:-7}
+Nanoseconds for each operation unless a figure says otherwise; 64 bytes each unless it says otherwise. '/ goal' is the median divided by the goal: at most 1 is reached.
+$others" \
+  awk -v md="$out/results.md" -v svg="$out/results.svg" -f "$here/report.awk" "$here/goals.txt" "$results"
+if [ -n "${RK_BENCH_RESULTS:-}" ]; then
+  mkdir -p "$RK_BENCH_RESULTS"
+  name=$(date +%F)-$commit-$(uname -m)
+  cp "$out/results.md" "$RK_BENCH_RESULTS/$name.md"
+  cp "$out/results.svg" "$RK_BENCH_RESULTS/$name.svg"
+fi
+cat "$out/results.md"

@@ -58,8 +58,18 @@ pub(crate) const REMOTE_SPIN_NS: u64 = 100_000;
 pub(crate) const FULL_SPINS: u32 = 64;
 /// Such looks before it waits as others do.
 pub(crate) const FULL_LOOKS: u32 = 8;
-/// From this on a caller's time is measured by the coarse clock, as long as it need not sleep; some of its steps.
-pub(crate) const QUICK_TIMEOUT_NS: u64 = 16_000_000;
+/// Some steps of the coarse clock (4 ms mostly): what it shows of so much is not the chance of a step.
+pub(crate) const COARSE_SURE_NS: u64 = 16_000_000;
+/// A block whose runs take less keeps what it makes ready for the same worker; about what it costs to get it to another that is awake.
+pub(crate) const SHORT_RUN_NS: u64 = 2_000;
+/// Kept blocks that a worker runs one after the other before it looks into the other queues.
+pub(crate) const KEPT_MAX: u32 = 32;
+/// Blocks that a worker keeps at most; with short runs they are done in the time that it takes to wake another worker.
+pub(crate) const NEAR_MAX: usize = 16;
+/// How long a watching worker sleeps.
+pub(crate) const WATCH_NS: u64 = 2_000_000;
+/// Of so many runs of a worker's blocks the time of one is measured.
+pub(crate) const PACE_EVERY: u32 = 16;
 /// Times a waiter looks again before it lets go of its CPU: about the time two cores need to hand over.
 pub(crate) const SPIN_ROUNDS: u32 = 64;
 /// Times a waiter yields after that and before it sleeps.

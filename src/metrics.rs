@@ -34,7 +34,6 @@ impl Counter {
 
 /// What a block counts; not on a cache line that senders read.
 #[derive(Debug)]
-#[repr(align(64))]
 pub(crate) struct BlockCounters {
     /// Handler calls that returned RK_OK.
     pub(crate) processed: Counter,
@@ -79,6 +78,8 @@ impl BlockCounters {
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Sums {
     pub(crate) sent: u64,
+    /// Messages that came from other kernels by way of the host.
+    pub(crate) from_kernels: u64,
     pub(crate) received: u64,
     pub(crate) processed: u64,
     pub(crate) failed: u64,
@@ -97,6 +98,7 @@ impl Sums {
     pub(crate) fn since(&self, other: &Self) -> Self {
         Self {
             sent: self.sent.saturating_sub(other.sent),
+            from_kernels: self.from_kernels.saturating_sub(other.from_kernels),
             received: self.received.saturating_sub(other.received),
             processed: self.processed.saturating_sub(other.processed),
             failed: self.failed.saturating_sub(other.failed),

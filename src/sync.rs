@@ -104,7 +104,23 @@ mod real {
     /// A labelled full fence.
     #[inline(always)]
     pub(crate) fn full_fence(_label: Label) {
+        // A locked instruction is a full fence, and takes half the time of MFENCE.
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: changes nothing but flags.
+        unsafe {
+            core::arch::asm!("lock or dword ptr [rsp], 0");
+        }
+        #[cfg(not(target_arch = "x86_64"))]
         fence(Ordering::SeqCst);
+    }
+
+    /// Whether a read-modify-write is a full fence by itself, on both its sides.
+    pub(crate) const RMW_IS_FENCE: bool = cfg!(target_arch = "x86_64");
+
+    /// Keeps the compiler from moving anything over it.
+    #[inline(always)]
+    pub(crate) fn compiler_only_fence() {
+        compiler_fence(Ordering::SeqCst);
     }
 
     /// A full fence right after a SeqCst read-modify-write, which on x86-64 is one already.
@@ -326,6 +342,10 @@ mod real {
 
 #[cfg(rk_loom)]
 mod model {
+    pub(crate) const RMW_IS_FENCE: bool = false;
+
+    pub(crate) fn compiler_only_fence() {}
+
     pub(crate) use core::sync::atomic::Ordering;
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
     pub(crate) use loom::sync::{Arc, Condvar, Mutex};

@@ -34,6 +34,7 @@ step "device code for real devices" tests/cuda/compile.sh "$build/cuda"
 step "device ring under the thread sanitizer" tests/cuda/ring.sh "$build/cuda/ring"
 step "GPU, where there is one" tests/gpu/all.sh "$stage" "$build"
 step "examples" tests/examples.sh "$stage" "$build/examples"
+step "benches, with few messages" benches/check.sh "$stage" "$build/bench-check"
 step "package and consumers" tests/package.sh "$build/package"
 
 echo "$passed passed, 0 failed"

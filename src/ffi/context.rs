@@ -168,5 +168,11 @@ pub unsafe extern "C" fn rk_context_send(
     route: u32,
     message: *const RkMessage,
 ) -> RkStatus {
-    guard::status(|| context::send(encoded(ctx), route, &arg::message(message, "message")?))
+    guard::short_or_status(
+        || match arg::quick_message(message) {
+            Some(message) if context::quick_send(encoded(ctx), route, &message) => None,
+            _ => Some(()),
+        },
+        |()| context::send(encoded(ctx), route, &arg::message(message, "message")?),
+    )
 }

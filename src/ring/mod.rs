@@ -113,8 +113,10 @@ struct Tail {
     position: AtomicU64,
     /// What senders have last seen of `head`: that line moves between cores once a lap and not with every message.
     seen_head: AtomicU64,
-    /// Messages that did not come from the host; counted by those who send them.
-    uncounted: AtomicU64,
+    /// Messages that came from kernels; counted by those who send them.
+    foreign: AtomicU64,
+    /// Places that were lent and are no message.
+    lent: AtomicU64,
     /// A close has begun: for the only sender.
     closing: AtomicBool,
 }
@@ -134,7 +136,8 @@ impl Ring {
             tail: CachePadded::new(Tail {
                 position: AtomicU64::new(0),
                 seen_head: AtomicU64::new(0),
-                uncounted: AtomicU64::new(0),
+                foreign: AtomicU64::new(0),
+                lent: AtomicU64::new(0),
                 closing: AtomicBool::new(false),
             }),
             head: CachePadded::new(AtomicU64::new(0)),
@@ -240,18 +243,28 @@ impl Ring {
         self.memory.payload(self.index(position))
     }
 
-    /// Counts messages that are not the host's.
+    /// Counts messages that come from a kernel.
     pub(crate) fn count_foreign(&self, messages: u64) {
-        self.tail.uncounted.fetch_add(messages, Ordering::Relaxed);
+        self.tail.foreign.fetch_add(messages, Ordering::Relaxed);
     }
 
-    /// Takes messages out of that count again: loans that became the host's messages.
-    pub(crate) fn uncount_foreign(&self, messages: u64) {
-        self.tail.uncounted.fetch_sub(messages, Ordering::Relaxed);
-    }
-
-    /// Messages counted by [`Ring::count_foreign`].
+    /// Messages that came from kernels.
     pub(crate) fn foreign(&self) -> u64 {
-        self.tail.uncounted.load(Ordering::Relaxed)
+        self.tail.foreign.load(Ordering::Relaxed)
+    }
+
+    /// Counts places that were lent.
+    pub(crate) fn count_lent(&self, places: u64) {
+        self.tail.lent.fetch_add(places, Ordering::Relaxed);
+    }
+
+    /// Takes places out of that count again, as they became messages.
+    pub(crate) fn uncount_lent(&self, places: u64) {
+        self.tail.lent.fetch_sub(places, Ordering::Relaxed);
+    }
+
+    /// Places that were lent and hold no message.
+    pub(crate) fn lent(&self) -> u64 {
+        self.tail.lent.load(Ordering::Relaxed)
     }
 }

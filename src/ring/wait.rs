@@ -57,6 +57,11 @@ impl EventCount {
         self.epoch.wake(count);
     }
 
+    /// How many wait at the moment; a hint.
+    pub(crate) fn waiters(&self) -> u32 {
+        self.waiters.load(Ordering::Relaxed)
+    }
+
     /// Looks without sleeping: a short spin and a few yields.
     pub(crate) fn poll<T>(look: &mut impl FnMut() -> Option<T>) -> Option<T> {
         for round in 0..SPIN_ROUNDS + YIELD_ROUNDS {

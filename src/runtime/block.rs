@@ -32,7 +32,7 @@
 //! kept output; calls that nobody answered; DONE.
 #![allow(unsafe_code)]
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 
 use once_cell::race::OnceBox;
@@ -70,13 +70,38 @@ pub(crate) struct Kept {
 pub(crate) struct Body {
     pub(crate) state: Buffer,
     pub(crate) shared: Buffer,
+    extra: OnceCell<Box<Extra>>,
+    stopped: Cell<bool>,
+}
+
+/// What most blocks never need.
+#[derive(Debug, Default)]
+pub(crate) struct Extra {
     pub(crate) kept: RefCell<VecDeque<Kept>>,
     /// Messages to kernels from a block elsewhere that wait for room there and hold nothing up: the sender has credit for as many
     /// as the target's queue has places, and is told of a full queue beyond that.
     pub(crate) posted: RefCell<VecDeque<Kept>>,
     /// Calls whose message was handled without a reply.
     unanswered: RefCell<Vec<u64>>,
-    stopped: Cell<bool>,
+}
+
+impl Body {
+    /// Made if need be.
+    pub(crate) fn extra(&self) -> &Extra {
+        self.extra.get_or_init(Box::default)
+    }
+
+    /// Whether output is kept that found no room.
+    #[inline]
+    pub(crate) fn has_kept(&self) -> bool {
+        self.extra.get().is_some_and(|extra| !extra.kept.borrow().is_empty())
+    }
+
+    /// How many messages are posted.
+    #[inline]
+    pub(crate) fn posted(&self) -> usize {
+        self.extra.get().map_or(0, |extra| extra.posted.borrow().len())
+    }
 }
 
 /// A block of a kernel: a cache line that senders read, and what the runner writes.
@@ -91,17 +116,21 @@ pub(crate) struct Block {
     /// It keeps output and takes no input.
     full: AtomicBool,
     started: AtomicBool,
-    pub(crate) input: OnceBox<Ring>,
     /// Index in the table of leases of the input ring, 0 = none.
     pub(crate) loan_lease: AtomicU32,
+    pub(crate) input: OnceBox<Ring>,
     pub(crate) loan_base: AtomicU64,
     /// The other end, for a block that runs elsewhere.
     pub(crate) remote: Option<Arc<dyn Remote>>,
-    pub(crate) counters: BlockCounters,
     /// The longest that a handler took of late, nanoseconds; u64::MAX = not known.
     pub(crate) pace_ns: AtomicU64,
+    _line: u64,
+    // Here the next line begins, which senders do not read.
+    pub(crate) counters: BlockCounters,
     body: Guarded<Body>,
 }
+
+const _: () = assert!(std::mem::offset_of!(Block, counters) == 64 && size_of::<Block>() == 192);
 
 impl Block {
     /// A block with its state and scratch; `None` when they cannot be had.
@@ -118,12 +147,11 @@ impl Block {
             counters: BlockCounters::new(),
             pace_ns: AtomicU64::new(u64::MAX),
             remote: None,
+            _line: 0,
             body: Guarded::new(Body {
                 state: Buffer::zeroed(state_size)?,
                 shared: Buffer::zeroed(shared_size)?,
-                kept: RefCell::new(VecDeque::new()),
-                posted: RefCell::new(VecDeque::new()),
-                unanswered: RefCell::new(Vec::new()),
+                extra: OnceCell::new(),
                 stopped: Cell::new(false),
             }),
         })
@@ -292,7 +320,7 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
                     known = note_depth(block, ring, &received);
                 }
                 handled = context::session(kernel, index, body, |session| {
-                    turn.take_run(session, ring, received, control, known, handled, until)
+                    turn.take_run(session, ring, received, control, (known, handled), until)
                 });
             }
             None if phase == Phase::Run => {
@@ -337,7 +365,7 @@ impl Turn<'_> {
         }
         let full = !self.put_out() && {
             if control & HARD != 0 {
-                self.drop_kept(control, &self.body.kept);
+                self.drop_kept(control, &self.body.extra().kept);
             } else {
                 self.stall();
             }
@@ -355,12 +383,12 @@ impl Turn<'_> {
     pub(super) fn is_stuck(&self) -> bool {
         let here = |block: u32| block == self.index || block == RK_ANY_BLOCK;
         let own = |kept: &Kept| kept.target == self.kernel.handle && here(kept.block);
-        self.body.kept.borrow().front().is_some_and(|kept| !own(kept))
+        self.body.has_kept() && self.body.extra().kept.borrow().front().is_some_and(|kept| !own(kept))
     }
 
     /// Marks the block where those look who make room, and passes the fence.
     fn stall(&self) {
-        let target = self.body.kept.borrow().front().map_or(0, |kept| kept.target);
+        let target = self.body.extra().kept.borrow().front().map_or(0, |kept| kept.target);
         if target == 0 {
             self.block.stalled.store(true, Ordering::SeqCst);
             self.kernel.stalled.fetch_add(1, Ordering::SeqCst);
@@ -372,7 +400,10 @@ impl Turn<'_> {
 
     /// Puts out as much as there is room for; true when nothing is left.
     fn put_out(&self) -> bool {
-        let mut kept = self.body.kept.borrow_mut();
+        if !self.body.has_kept() {
+            return true;
+        }
+        let mut kept = self.body.extra().kept.borrow_mut();
         while let Some(first) = kept.front() {
             if !context::put_out(self.kernel, self.index, first) {
                 return false;
@@ -384,11 +415,11 @@ impl Turn<'_> {
 
     /// Puts out what was posted, in the order of each target; false: some is left, and this block is poked when there is room.
     pub(super) fn put_out_posted(&self, control: u32) -> bool {
-        if self.body.posted.borrow().is_empty() {
+        if self.body.posted() == 0 {
             return true;
         }
         if control & HARD != 0 {
-            self.drop_kept(control, &self.body.posted);
+            self.drop_kept(control, &self.body.extra().posted);
             return true;
         }
         let blocked = self.try_posted();
@@ -407,9 +438,10 @@ impl Turn<'_> {
     /// The targets that have no room.
     fn try_posted(&self) -> Vec<u64> {
         // What was kept for a target goes first.
-        let mut blocked: Vec<u64> = self.body.kept.borrow().iter().map(|kept| kept.target).collect();
+        let extra = self.body.extra();
+        let mut blocked: Vec<u64> = extra.kept.borrow().iter().map(|kept| kept.target).collect();
         let mut left = Vec::new();
-        self.body.posted.borrow_mut().retain(|posted| {
+        extra.posted.borrow_mut().retain(|posted| {
             let stays =
                 blocked.contains(&posted.target) || !context::put_out(self.kernel, self.index, posted);
             if stays && !left.contains(&posted.target) {
@@ -458,7 +490,7 @@ impl Turn<'_> {
     }
 
     /// Handles the message at head, which is `received`, and those behind it as long as nothing else is to be looked at; returns
-    /// how many were handled in this turn, of which there were `handled` before.
+    /// how many were handled in this turn, `handled` of them before. The queue is known to reach to `known`.
     #[inline(always)]
     fn take_run(
         &self,
@@ -466,8 +498,7 @@ impl Turn<'_> {
         ring: &Ring,
         mut received: Received,
         control: u32,
-        known: u64,
-        mut handled: usize,
+        (known, mut handled): (u64, usize),
         until: Option<&dyn Fn() -> bool>,
     ) -> usize {
         let phase = Kernel::phase(control);
@@ -486,7 +517,7 @@ impl Turn<'_> {
                 && until.is_none()
                 && self.kernel.control() == control
                 && !self.block.poked.load(Ordering::Relaxed)
-                && self.body.kept.borrow().is_empty();
+                && !self.body.has_kept();
             // SAFETY: as above.
             match if goes_on { unsafe { ring.peek() } } else { None } {
                 Some(next) => received = next,
@@ -558,7 +589,7 @@ impl Turn<'_> {
     /// Remembers a call that was not answered, to end it when the kernel ends. Those that ended by their
     /// timeout are forgotten again, so the list stays as short as the calls in progress.
     pub(super) fn note_unanswered(&self, token: u64) {
-        let mut unanswered = self.body.unanswered.borrow_mut();
+        let mut unanswered = self.body.extra().unanswered.borrow_mut();
         if unanswered.len() == unanswered.capacity() {
             unanswered.retain(|token| calls::is_open(*token));
         }
@@ -586,7 +617,8 @@ impl Turn<'_> {
             return None;
         }
         let status = self.kernel.ended_error().status();
-        self.body.unanswered.take().into_iter().for_each(|token| calls::fail(token, status));
+        let unanswered = self.body.extra.get().map(|extra| extra.unanswered.take());
+        unanswered.into_iter().flatten().for_each(|token| calls::fail(token, status));
         Some(After::Done)
     }
 }

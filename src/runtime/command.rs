@@ -246,7 +246,7 @@ impl Kernel {
             format!("kernel {:?} {what}{last}", &*self.id)
         });
         self.tell_everybody();
-        let wakers = std::mem::take(&mut *lock(&self.enders));
+        let wakers = std::mem::take(&mut *lock(&self.extra().enders));
         wakers.into_iter().for_each(std::task::Waker::wake);
     }
 
@@ -318,7 +318,7 @@ impl Future for WhenEnded {
         if self.0.has_ended() {
             return Poll::Ready(());
         }
-        lock(&self.0.enders).push(context.waker().clone());
+        lock(&self.0.extra().enders).push(context.waker().clone());
         // The kernel may have ended before the waker was there to be found.
         if self.0.has_ended() { Poll::Ready(()) } else { Poll::Pending }
     }

@@ -230,6 +230,21 @@ pub fn quick_reply(context: u64, message: &Outgoing<'_>) -> bool {
     true
 }
 
+/// `rk_context_send`, if that takes no more than a place in the other's queue. False: nothing was done.
+#[inline]
+pub fn quick_send(context: u64, route: u32, message: &Outgoing<'_>) -> bool {
+    // SAFETY: as in `chain`.
+    let Some(invocation) = (unsafe { CURRENT.get().as_ref() }) else { return false };
+    let (kernel, body) = (invocation.kernel, invocation.body);
+    let is_plain = context != 0 && invocation.id.get() == context && !body.has_kept() && body.posted() == 0;
+    let Some(target) = kernel.routes.target(route).filter(|_| is_plain) else { return false };
+    let sent = KernelHandle::new(target).quick_send_from(kernel, message);
+    if sent {
+        kernel.block(invocation.index).counters.to_kernels.bump();
+    }
+    sent
+}
+
 /// `rk_context_send`.
 pub fn send(context: u64, route: u32, message: &Outgoing<'_>) -> Result<()> {
     current(context, |invocation| invocation.send(route, message))?
@@ -259,7 +274,7 @@ impl Invocation<'_> {
         kernel.check_size(message.payload.len())?;
         let header = self.header(message, correlation);
         let ring = kernel.output()?;
-        if self.body.kept.borrow().is_empty()
+        if !self.body.has_kept()
             && let Ok(mut claim) = ring.claim()
         {
             claim.publish(&header, message.payload, 0, u64::from(self.index));
@@ -283,7 +298,7 @@ impl Invocation<'_> {
             return Ok(());
         }
         let kept = self.kept(target, message, header)?;
-        self.body.kept.borrow_mut().push_back(kept);
+        self.body.extra().kept.borrow_mut().push_back(kept);
         Ok(())
     }
 
@@ -340,7 +355,7 @@ impl Invocation<'_> {
         match self.to_kernel(target, message) {
             Err(Error::Full { .. }) => {
                 let kept = self.kept(target, message, self.header(message, message.correlation))?;
-                self.body.posted.borrow_mut().push_back(kept);
+                self.body.extra().posted.borrow_mut().push_back(kept);
                 Ok(())
             }
             result => result,
@@ -360,16 +375,15 @@ impl Invocation<'_> {
         let sent = KernelHandle::new(target).with(|other| {
             let behind_kept = {
                 let is_for = |list: &VecDeque<Kept>| list.iter().any(|kept| kept.target == target);
-                is_for(&self.body.kept.borrow()) || is_for(&self.body.posted.borrow())
+                (self.body.has_kept() && is_for(&self.body.extra().kept.borrow()))
+                    || (self.body.posted() != 0 && is_for(&self.body.extra().posted.borrow()))
             };
             if behind_kept {
                 other.check_accepts()?;
                 other.check_size(message.payload.len())?;
                 return Err(other.full_error());
             }
-            let block = other.try_send(message, 0, Some(Source { kernel, stamp: self.stamp }))?;
-            other.wake(block);
-            Ok(())
+            other.try_send(message, 0, Some(Source { kernel, stamp: self.stamp })).map(drop)
         });
         match sent {
             Ok(()) => kernel.block(self.index).counters.to_kernels.bump(),
@@ -447,9 +461,7 @@ pub(crate) fn put_out(kernel: &Arc<Kernel>, index: u32, kept: &Kept) -> bool {
     let sent = KernelHandle::new(kept.target).with(|other| {
         // When the handler sent it, if that is known.
         let stamp = (kept.header.timestamp.physical_ns != 0).then_some(kept.header.timestamp);
-        let block = other.try_send(&message, 0, Some(Source { kernel, stamp }))?;
-        other.wake(block);
-        Ok(())
+        other.try_send(&message, 0, Some(Source { kernel, stamp })).map(drop)
     });
     match sent {
         Ok(()) => kernel.block(index).counters.to_kernels.bump(),
@@ -469,7 +481,7 @@ pub(crate) fn put_out(kernel: &Arc<Kernel>, index: u32, kept: &Kept) -> bool {
 /// nobody to poke, but then the next try does not find it full either.
 pub(crate) fn wait_for_room(target: u64, kernel: &Arc<Kernel>, index: u32) {
     let _ = KernelHandle::new(target).with(|other| {
-        let mut waiting = lock(&other.waiting);
+        let mut waiting = lock(&other.extra().waiting);
         if !waiting.iter().any(|(waiter, block)| *block == index && waiter.as_ptr() == Arc::as_ptr(kernel)) {
             waiting.push((Arc::downgrade(kernel), index));
         }

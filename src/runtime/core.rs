@@ -213,7 +213,7 @@ impl Core {
         if let Some(shared) = registry.by_sequence.remove(&kernel.sequence) {
             let sums = kernel.sums();
             registry.past.add(&sums);
-            *lock(&kernel.folded) = Some(sums);
+            *lock(&kernel.extra().folded) = Some(sums);
             if kernel.has_ended() { ended.push(shared) } else { registry.lingering.push(shared) }
         }
         // What has ended may be dropped here, and that takes the lock.

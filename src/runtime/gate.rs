@@ -38,7 +38,8 @@
 //! what G8 and the Acquire of `light` are for does not happen.
 
 use crate::sync::{
-    AtomicBool, Futex, Label, Ordering, fence_after_rmw, full_fence, heavy_fence, light_fence, order,
+    AtomicBool, Futex, Label, Ordering, RMW_IS_FENCE, compiler_only_fence, fence_after_rmw, full_fence,
+    heavy_fence, light_fence, order,
 };
 
 /// Nobody runs the block and nobody is about to.
@@ -115,6 +116,17 @@ impl Gate {
     pub(crate) fn queue(&self) -> bool {
         self.word.load(Ordering::Relaxed) == IDLE
             && self.word.compare_exchange(IDLE, QUEUED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// The same for somebody who made work and has passed no fence since: the compare-and-swap is the fence. False: it was not idle
+    /// at that time, or looked as if; then pass the fence and look again. Only where a read-modify-write is a fence.
+    #[inline]
+    pub(crate) fn queue_at_once(&self) -> bool {
+        if !RMW_IS_FENCE || self.word.load(Ordering::Relaxed) != IDLE {
+            return false;
+        }
+        compiler_only_fence();
+        self.word.compare_exchange(IDLE, QUEUED, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
     /// QUEUED → RUNNING, by who took it from the queue.

@@ -14,7 +14,7 @@ use super::{block, blocking, calls, context};
 use crate::error::{self, Error, Result};
 use crate::layout::*;
 use crate::limits::{
-    FULL_LOOKS, FULL_SPINS, HANDLE_INDEX_BITS, HELP_DEPTH_MAX, QUICK_TIMEOUT_NS, REMOTE_SPIN_NS,
+    COARSE_SURE_NS, FULL_LOOKS, FULL_SPINS, HANDLE_INDEX_BITS, HELP_DEPTH_MAX, REMOTE_SPIN_NS,
 };
 use crate::sync::{Arc, AtomicU64, Ordering, monotonic_coarse_ns, monotonic_ns};
 
@@ -175,23 +175,17 @@ impl KernelHandle {
     /// `rk_send`, if it takes no more than a place in the queue. False: nothing was done.
     #[inline]
     pub fn quick_send(self, message: &Outgoing<'_>) -> bool {
-        KERNELS.with(self.index(), |kernel| kernel.handle == self.0 && kernel.quick_send(message))
+        KERNELS.with(self.index(), |kernel| kernel.handle == self.0 && kernel.quick_send(message, None))
             == Some(true)
     }
 
     /// `rk_send`.
     pub fn send(self, message: &Outgoing<'_>, timeout_ns: u64) -> Result<()> {
-        let sent = self.with(|kernel| {
-            let block = kernel.try_send(message, 0, None)?;
-            kernel.wake(block);
-            Ok(())
-        });
+        let sent = self.with(|kernel| kernel.try_send(message, 0, None).map(drop));
         match sent {
             Err(Error::Full { .. }) if timeout_ns != 0 => {
                 self.wait_for_space(timeout_ns, "rk_send", |kernel| {
-                    let block = kernel.try_send(message, 0, None)?;
-                    kernel.wake(block);
-                    Ok(())
+                    kernel.try_send(message, 0, None).map(drop)
                 })
             }
             sent => sent,
@@ -222,6 +216,14 @@ impl KernelHandle {
         blocking::wait(&kernel.space, deadline, look).unwrap_or_else(|| {
             Err(Error::Timeout { what: "the wait for room", name: Arc::clone(&kernel.id), timeout_ns })
         })
+    }
+
+    /// The same from a handler of a kernel.
+    #[inline]
+    pub(crate) fn quick_send_from(self, source: &Kernel, message: &Outgoing<'_>) -> bool {
+        let sent = KERNELS
+            .with(self.index(), |kernel| kernel.handle == self.0 && kernel.quick_send(message, Some(source)));
+        sent == Some(true)
     }
 
     /// `rk_send_batch`, as far as it takes no more than places in the queue: how many were sent.
@@ -369,8 +371,7 @@ impl KernelHandle {
             kernel.block(block).gate.work_was_made();
             look_for_news(&kernel, block..block + 1, deadline, &|| call.is_done());
         } else if !help(&kernel, block, timeout_ns, &|| call.is_done()) {
-            kernel.block(block).gate.work_was_made();
-            kernel.wake(block);
+            kernel.announce(block);
         }
         conclude(call, &kernel, deadline, timeout_ns)
     }
@@ -378,7 +379,7 @@ impl KernelHandle {
     /// `rk_call` of a kernel of this process from outside of handlers, as far as it takes no sleep. Some: what is left to do, with
     /// nothing in it if nothing was done.
     ///
-    /// The clock that is looked at is the coarse one (4 ms), so a time of less than [`QUICK_TIMEOUT_NS`] goes the whole way.
+    /// The clock that is looked at is the coarse one (4 ms), so a time of less than [`COARSE_SURE_NS`] goes the whole way.
     #[inline]
     pub fn quick_call(
         self,
@@ -387,7 +388,7 @@ impl KernelHandle {
         out: impl FnOnce(&RkMessage),
     ) -> Option<Option<Pending>> {
         const NOTHING_DONE: Option<Option<Pending>> = Some(None);
-        if timeout_ns < QUICK_TIMEOUT_NS || !context::is_outside() {
+        if timeout_ns < COARSE_SURE_NS || !context::is_outside() {
             return NOTHING_DONE;
         }
         let Some(kernel) = KERNELS.hold(self.index()) else { return NOTHING_DONE };
@@ -415,15 +416,14 @@ impl KernelHandle {
         if helps {
             error::set_aside(|| block::run(&kernel, index, Some(&|| call.is_done())));
         } else {
-            block.gate.work_was_made();
-            kernel.wake(index);
+            kernel.announce(index);
             crate::ring::EventCount::poll(&mut || call.is_done().then_some(()));
         }
         let mut is_late = false;
         if is_timed {
             let spent_ns = monotonic_coarse_ns().saturating_sub(begun_ns);
             is_late = spent_ns > timeout_ns;
-            if helps {
+            if helps && spent_ns >= COARSE_SURE_NS {
                 block.note_pace(spent_ns);
             }
         }
@@ -456,7 +456,7 @@ impl Pending {
             timeout_ns => {
                 // Never too early: the coarse clock may have made a step of its own.
                 let spent_ns = monotonic_coarse_ns().saturating_sub(self.begun_ns);
-                monotonic_ns() + timeout_ns.saturating_sub(spent_ns.saturating_sub(QUICK_TIMEOUT_NS / 2))
+                monotonic_ns() + timeout_ns.saturating_sub(spent_ns.saturating_sub(COARSE_SURE_NS / 2))
             }
         };
         conclude(self.call, &self.kernel, deadline, self.timeout_ns)

@@ -22,7 +22,8 @@ impl Kernel {
         let mut sums = Sums { received: self.output.get().map_or(0, Ring::head), ..Sums::default() };
         for ring in self.inputs() {
             let tail = ring.tail();
-            sums.sent += tail.saturating_sub(ring.foreign());
+            sums.sent += tail.saturating_sub(ring.foreign() + ring.lent());
+            sums.from_kernels += ring.foreign();
         }
         for block in &self.blocks {
             sums.received += block.counters.replies.get();
@@ -90,7 +91,7 @@ impl Kernel {
             messages_received: sums.received,
             messages_processed: sums.processed,
             messages_failed: sums.failed,
-            messages_from_kernels: self.from_kernels.load(Ordering::Relaxed)
+            messages_from_kernels: sums.from_kernels
                 + counters().map(|counters| counters.from_peers.get()).sum::<u64>(),
             messages_to_kernels: counters()
                 .map(|counters| counters.to_kernels.get() + counters.to_peers.get())

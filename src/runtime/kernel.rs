@@ -56,6 +56,11 @@ pub(crate) trait Driver: Send + Sync {
     /// Makes sure that an idle block runs soon.
     fn schedule(&self, kernel: &Kernel, block: u32);
 
+    /// The same for who made work and has passed no fence since; false: nothing was done.
+    fn schedule_at_once(&self, _kernel: &Kernel, _block: u32) -> bool {
+        false
+    }
+
     /// Puts a block whose gate is QUEUED back into the queue.
     fn requeue(&self, kernel: Arc<Kernel>, block: u32);
 
@@ -129,8 +134,6 @@ pub(crate) struct Kernel {
     pub(crate) ended: AtomicBool,
     /// Blocks of this kernel that wait for room in its output ring.
     pub(crate) stalled: AtomicU32,
-    /// Blocks of any kernel that wait for room in this kernel's input.
-    pub(crate) waiting: Mutex<Vec<(Weak<Kernel>, u32)>>,
     pub(crate) waiting_count: AtomicU32,
     next_block: AtomicU32,
     pub(crate) routes: Routes,
@@ -139,13 +142,19 @@ pub(crate) struct Kernel {
     pub(crate) ended_ns: AtomicU64,
     pub(crate) last_error: AtomicI32,
     pub(crate) dead: AtomicU64,
-    /// Messages that other kernels, or itself, sent to it.
-    pub(crate) from_kernels: AtomicU64,
     /// Bytes of state of each block.
     pub(crate) state_size: usize,
     /// Messages that became dead letters because a terminate ran out of time.
     pub(crate) discarded_late: AtomicU64,
     pub(crate) destroyed: AtomicBool,
+    extra: OnceBox<Extra>,
+}
+
+/// What most kernels do not need for most of their life.
+#[derive(Default)]
+pub(crate) struct Extra {
+    /// Blocks of any kernel that wait for room in this kernel's input.
+    pub(crate) waiting: Mutex<Vec<(Weak<Kernel>, u32)>>,
     /// What was added to the runtime's sums when the kernel was forgotten.
     pub(crate) folded: Mutex<Option<Sums>>,
     pub(crate) enders: Mutex<Vec<Waker>>,
@@ -198,7 +207,6 @@ impl Kernel {
             readable: EventCount::new(),
             ended: AtomicBool::new(false),
             stalled: AtomicU32::new(0),
-            waiting: Mutex::new(Vec::new()),
             waiting_count: AtomicU32::new(0),
             next_block: AtomicU32::new(0),
             routes: Routes::new(),
@@ -207,12 +215,10 @@ impl Kernel {
             ended_ns: AtomicU64::new(0),
             last_error: AtomicI32::new(RK_OK),
             dead: AtomicU64::new(0),
-            from_kernels: AtomicU64::new(0),
             state_size: parts.program.state_size,
             discarded_late: AtomicU64::new(0),
             destroyed: AtomicBool::new(false),
-            folded: Mutex::new(None),
-            enders: Mutex::new(Vec::new()),
+            extra: OnceBox::new(),
             program: Mutex::new(Some(parts.program)),
         })
     }
@@ -220,6 +226,11 @@ impl Kernel {
     /// A share of this kernel; `None` while it is being freed.
     pub(crate) fn share(&self) -> Option<Arc<Self>> {
         self.me.upgrade()
+    }
+
+    /// Made if need be.
+    pub(crate) fn extra(&self) -> &Extra {
+        self.extra.get_or_init(Box::default)
     }
 
     pub(crate) fn control(&self) -> u32 {
@@ -363,7 +374,7 @@ impl Kernel {
         }
     }
 
-    /// Puts a message into the queue of a block, if there is room; the caller then wakes that block, or runs it.
+    /// Puts a message into the queue of a block, if there is room, and makes that block run.
     #[inline]
     pub(crate) fn try_send(
         &self,
@@ -372,7 +383,7 @@ impl Kernel {
         source: Option<Source<'_>>,
     ) -> Result<u32> {
         let block = self.put(message, token, source)?;
-        self.block(block).gate.work_was_made();
+        self.announce(block);
         Ok(block)
     }
 
@@ -389,7 +400,6 @@ impl Kernel {
                 Ok(mut claim) => {
                     if source.is_some() {
                         ring.count_foreign(1);
-                        self.from_kernels.fetch_add(1, Ordering::Relaxed);
                     }
                     let header = self.input_header(message, source);
                     claim.publish(&header, message.payload, token, message.deadline_ns);
@@ -405,17 +415,20 @@ impl Kernel {
         Err(self.full_error())
     }
 
-    /// [`Kernel::try_send`] of a message of the host and the wake-up, where nothing is in the way. False: nothing was done.
-    #[inline]
-    pub(crate) fn quick_send(&self, message: &Outgoing<'_>) -> bool {
+    /// [`Kernel::try_send`] of a message of the host or another kernel, where nothing is in the way. False: nothing was done.
+    #[inline(always)]
+    pub(crate) fn quick_send(&self, message: &Outgoing<'_>, source: Option<&Kernel>) -> bool {
         let Some((block, ring)) = self.quick_target(message) else { return false };
         let mut claim = match ring.claim_batch(1) {
             Ok(claim) => claim,
             Err(error) => return self.was_refused(block, error),
         };
-        claim.publish(&self.input_header(message, None), message.payload, 0, message.deadline_ns);
-        self.block(block).gate.work_was_made();
-        self.wake(block);
+        if source.is_some() {
+            ring.count_foreign(1);
+        }
+        let source = source.map(|kernel| Source { kernel, stamp: None });
+        claim.publish(&self.input_header(message, source), message.payload, 0, message.deadline_ns);
+        self.announce(block);
         true
     }
 
@@ -453,8 +466,7 @@ impl Kernel {
             }
         }
         drop(claim);
-        self.block(block).gate.work_was_made();
-        self.wake(block);
+        self.announce(block);
         claimed
     }
 
@@ -462,8 +474,7 @@ impl Kernel {
     #[cold]
     pub(crate) fn was_refused(&self, block: u32, error: ClaimError) -> bool {
         if error == ClaimError::Closed {
-            self.block(block).gate.work_was_made();
-            self.wake(block);
+            self.announce(block);
         }
         false
     }
@@ -477,6 +488,18 @@ impl Kernel {
             && message.payload.len() <= options.payload_max as usize
             && block < options.grid_size;
         if is_plain { Some((block, self.block(block).input.get()?)) } else { None }
+    }
+
+    /// Makes a block run if it rests, after work for it was made.
+    #[inline]
+    pub(crate) fn announce(&self, block: u32) {
+        // A state that was read too early does no harm: one that runs makes a runner look at the state, and one that rests goes the
+        // way with a fence.
+        if Self::phase(self.control()) != Phase::Rest && self.driver.schedule_at_once(self, block) {
+            return;
+        }
+        self.block(block).gate.work_was_made();
+        self.wake(block);
     }
 
     /// Makes a block run if it rests; after `work_was_made` of its gate.
@@ -527,7 +550,7 @@ impl Kernel {
     #[cold]
     pub(crate) fn poke_waiting(&self) {
         let waiting = {
-            let mut waiting = lock(&self.waiting);
+            let mut waiting = lock(&self.extra().waiting);
             self.waiting_count.store(0, Ordering::Relaxed);
             std::mem::take(&mut *waiting)
         };
@@ -548,7 +571,7 @@ impl Kernel {
 impl Drop for Kernel {
     fn drop(&mut self) {
         // What was counted after the kernel was forgotten: by a handler that outlived its destroy.
-        let folded = lock(&self.folded).take();
+        let folded = self.extra.get().and_then(|extra| lock(&extra.folded).take());
         if let Some(folded) = folded {
             let late = self.sums().since(&folded);
             self.core.add_past(&late);

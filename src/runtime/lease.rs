@@ -188,7 +188,7 @@ pub(crate) fn reserve(
             }
         };
         let now = monotonic_coarse_ns();
-        ring.count_foreign(claim.remaining());
+        ring.count_lent(claim.remaining());
         while claim.remaining() > 0 {
             let position = claim.next_position();
             let lease = Lease::at(Kind::Loan, index, base, position).encode();
@@ -247,10 +247,9 @@ fn give_loan_back(loan: &RkLoan, header: &Header, deadline_ns: u64) -> Result<()
                 // thread the one to publish it.
                 unsafe { ring.publish_kept(position, header, 0, deadline_ns) };
                 if header.payload_size != SLOT_SKIPPED {
-                    ring.uncount_foreign(1);
+                    ring.uncount_lent(1);
                 }
-                entry.kernel.block(block).gate.work_was_made();
-                entry.kernel.wake(block);
+                entry.kernel.announce(block);
                 Ok(())
             }
             Settled::Revoked => Err(entry.kernel.ended_error()),
@@ -293,9 +292,8 @@ pub fn quick_commit<'a>(loans: &[RkLoan], header: impl Fn(usize) -> Outgoing<'a>
             done += 1;
         }
         if done > 0 {
-            ring.uncount_foreign(done as u64);
-            kernel.block(block).gate.work_was_made();
-            kernel.wake(block);
+            ring.uncount_lent(done as u64);
+            kernel.announce(block);
         }
         light_fence(Label::E1);
         (done, kernel.destroyed.load(Ordering::SeqCst).then(|| Arc::clone(kernel)))

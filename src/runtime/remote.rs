@@ -164,7 +164,7 @@ pub(super) fn turn(turn: &Turn<'_>, remote: &dyn Remote, ring: &Ring) -> Option<
         kernel.driver.schedule(kernel, index);
     }
     let is_posted = turn.put_out_posted(control);
-    remote.settle(turn.body.posted.borrow().len() as u64);
+    remote.settle(turn.body.posted() as u64);
     let phase = Kernel::phase(control);
     if phase == Phase::Drain && !ended {
         lease::revoke_at_head(kernel, index, ring);

@@ -5,10 +5,20 @@
 //! comes from other threads goes through the injector. A block is in at most one queue by its gate (IDLE →
 //! QUEUED is won once); an entry whose gate is no longer QUEUED was overtaken by a helper and is dropped.
 //!
+//! What a handler's message makes ready is kept `near` by the worker it was made ready on: its message is in that cache. So
+//! it is as long as the blocks that run are done so soon that to hand one over costs more than to run it, and as
+//! long as there are few; and after [`KEPT_MAX`] of them the worker looks into the other queues.
+//!
 //! # Sleep
 //! A worker that finds nothing sleeps on `idle`, an event count: it becomes a waiter and looks at all queues
 //! again before it sleeps; who pushes looks for waiters after the push and wakes one. One push, one wake-up: a
 //! woken worker runs until it finds nothing, so no entry waits while a worker sleeps.
+//!
+//! For what is kept near nobody is woken, if somebody watches: one of the sleeping workers, if others are not asleep, sleeps for
+//! [`WATCH_NS`] at a time and then takes whatever it finds, also what is near another. So if a handler takes longer than those
+//! before it, what it made ready waits that long and no longer. The watcher leaves (`watched := false`), and then looks at
+//! everything once more, on its way into the unlimited sleep; who pushes looks at `watched` after the push. This is the same
+//! pair of fences as the event count's.
 //!
 //! # Workers that wait inside a handler
 //! `active` counts workers that are not waiting. One that is about to sleep inside a handler counts itself out
@@ -17,7 +27,7 @@
 //! handler may wait for another kernel with a single worker, and the number of workers that run at once comes
 //! back to what was asked for.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::RwLock;
 use std::thread::JoinHandle;
@@ -25,14 +35,19 @@ use std::thread::JoinHandle;
 use crossbeam_deque::{Injector, Steal, Stealer, Worker};
 
 use crate::error::{Error, Result};
-use crate::limits::SPARE_WORKERS_MAX;
+use crate::limits::{
+    COARSE_SURE_NS, KEPT_MAX, NEAR_MAX, PACE_EVERY, SHORT_RUN_NS, SPARE_WORKERS_MAX, WATCH_NS,
+};
 use crate::process;
 use crate::ring::EventCount;
 use crate::runtime::block;
 use crate::runtime::blocking::{BlockingHook, set_hook};
 use crate::runtime::kernel::{Driver, Kernel};
 use crate::runtime::log;
-use crate::sync::{Arc, AtomicBool, AtomicI32, AtomicU32, Mutex, Ordering, Weak, lock, monotonic_ns};
+use crate::sync::{
+    Arc, AtomicBool, AtomicI32, AtomicU32, Label, Mutex, Ordering, Weak, light_fence, lock,
+    monotonic_coarse_ns, monotonic_ns,
+};
 
 /// A block to run.
 struct Task {
@@ -44,17 +59,43 @@ struct Task {
 struct Local {
     scheduler: *const Scheduler,
     queue: Worker<Task>,
+    /// What stays here, as long as it is not much.
+    near: Worker<Task>,
+    /// Whether something may be kept now.
+    keeps: Cell<bool>,
+    /// Kept ones that ran one after the other.
+    streak: Cell<u32>,
+}
+
+impl Local {
+    /// Gives others what was kept; whether there was something.
+    fn give(&self) -> bool {
+        let mut is_some = false;
+        while let Some(task) = self.near.pop() {
+            self.queue.push(task);
+            is_some = true;
+        }
+        is_some
+    }
 }
 
 thread_local! {
     static LOCAL: RefCell<Option<Local>> = const { RefCell::new(None) };
 }
 
+/// What others may take from a worker.
+struct Others {
+    queue: Stealer<Task>,
+    near: Stealer<Task>,
+}
+
 /// See the file's head.
 pub(crate) struct Scheduler {
     me: Weak<Scheduler>,
     injector: Injector<Task>,
-    stealers: RwLock<Vec<Stealer<Task>>>,
+    stealers: RwLock<Vec<Others>>,
+    /// A sleeping worker wakes by itself.
+    watched: AtomicBool,
     idle: EventCount,
     spares: EventCount,
     /// Spares that sleep.
@@ -72,6 +113,7 @@ impl Scheduler {
             me: Weak::clone(me),
             injector: Injector::new(),
             stealers: RwLock::new(Vec::new()),
+            watched: AtomicBool::new(false),
             idle: EventCount::new(),
             spares: EventCount::new(),
             parked: AtomicU32::new(0),
@@ -92,14 +134,14 @@ impl Scheduler {
 
     fn add_worker(&self) -> std::io::Result<()> {
         let Some(me) = self.me.upgrade() else { return Ok(()) };
-        let queue = Worker::new_fifo();
-        let stealer = queue.stealer();
+        let (queue, near) = (Worker::new_fifo(), Worker::new_fifo());
+        let others = Others { queue: queue.stealer(), near: near.stealer() };
         let mut threads = lock(&self.threads);
         self.active.fetch_add(1, Ordering::SeqCst);
-        match process::spawn("rk-worker", move || me.work(queue)) {
+        match process::spawn("rk-worker", move || me.work(queue, near)) {
             Ok(thread) => {
                 threads.push(thread);
-                self.stealers.write().unwrap_or_else(|poisoned| poisoned.into_inner()).push(stealer);
+                self.stealers.write().unwrap_or_else(|poisoned| poisoned.into_inner()).push(others);
                 Ok(())
             }
             Err(error) => {
@@ -129,23 +171,43 @@ impl Scheduler {
         }
     }
 
-    fn push(&self, task: Task) {
+    /// Into the queue of this worker, the one for other threads, or, if it `may_be_kept`, to run next here.
+    fn push(&self, task: Task, may_be_kept: bool) {
         let mut task = Some(task);
         // A thread at its end has no queue of its own any more.
-        let _ = LOCAL.try_with(|local| {
-            if let Some(local) = local.borrow().as_ref().filter(|local| std::ptr::eq(local.scheduler, self)) {
-                task.take().into_iter().for_each(|task| local.queue.push(task));
-            }
+        let is_quiet = LOCAL.try_with(|local| {
+            let local = local.borrow();
+            let Some(local) = local.as_ref().filter(|local| std::ptr::eq(local.scheduler, self)) else {
+                return false;
+            };
+            let keeps = may_be_kept && local.keeps.get() && local.near.len() < NEAR_MAX;
+            let to = if keeps { &local.near } else { &local.queue };
+            task.take().into_iter().for_each(|task| to.push(task));
+            keeps
         });
+        if is_quiet == Ok(true) {
+            light_fence(Label::E1);
+            if self.watched.load(Ordering::Relaxed) {
+                return;
+            }
+        }
         task.into_iter().for_each(|task| self.injector.push(task));
         self.idle.notify_one();
     }
 
-    /// The next block to run: own queue, the injector, others' queues.
-    fn next(&self) -> Option<Task> {
+    /// The next block to run: near, own queue, the injector, others' queues, and, if all is to be looked at, what is near others.
+    fn next(&self, everything: bool) -> Option<Task> {
         LOCAL.with(|local| {
             let local = local.borrow();
-            let queue = &local.as_ref()?.queue;
+            let local = local.as_ref()?;
+            let queue = &local.queue;
+            if local.streak.get() < KEPT_MAX
+                && let Some(task) = local.near.pop()
+            {
+                local.streak.set(local.streak.get() + 1);
+                return Some(task);
+            }
+            local.streak.set(0);
             if let Some(task) = queue.pop() {
                 return Some(task);
             }
@@ -157,25 +219,35 @@ impl Scheduler {
                     Steal::Empty => {}
                 }
                 let stealers = self.stealers.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-                for stealer in &*stealers {
-                    match stealer.steal() {
+                let near = stealers.iter().filter(|_| everything).map(|others| others.near.steal());
+                let queued = stealers.iter().map(|others| others.queue.steal_batch_and_pop(queue));
+                for stolen in queued.chain(near) {
+                    match stolen {
                         Steal::Success(task) => return Some(task),
                         Steal::Retry => retry = true,
                         Steal::Empty => {}
                     }
                 }
                 if !retry {
-                    return None;
+                    return local.near.pop();
                 }
             }
         })
     }
 
     /// A worker's life.
-    fn work(self: Arc<Self>, queue: Worker<Task>) {
-        LOCAL.with(|local| *local.borrow_mut() = Some(Local { scheduler: Arc::as_ptr(&self), queue }));
+    fn work(self: Arc<Self>, queue: Worker<Task>, near: Worker<Task>) {
+        LOCAL.with(|local| {
+            *local.borrow_mut() = Some(Local {
+                scheduler: Arc::as_ptr(&self),
+                queue,
+                near,
+                keeps: Cell::new(false),
+                streak: Cell::new(0),
+            })
+        });
         set_hook(Arc::clone(&self) as Arc<dyn BlockingHook>);
-        let mut since_injector = 0;
+        let (mut since_injector, mut runs) = (0, 0);
         loop {
             if self.active.load(Ordering::Relaxed) > self.wanted && !self.be_spare() {
                 break;
@@ -183,8 +255,8 @@ impl Scheduler {
             // Work from outside is not to starve behind a queue that refills itself.
             since_injector += 1;
             let task = if since_injector % 61 == 0 { self.injector.steal().success() } else { None };
-            let Some(task) = task.or_else(|| self.next()).or_else(|| self.wait()) else { break };
-            self.run(&task);
+            let Some(task) = task.or_else(|| self.next(false)).or_else(|| self.wait()) else { break };
+            self.run(&task, &mut runs);
         }
         self.active.fetch_sub(1, Ordering::SeqCst);
         LOCAL.with(|local| *local.borrow_mut() = None);
@@ -192,26 +264,55 @@ impl Scheduler {
 
     /// Waits for a block to run; `None`: the end.
     fn wait(&self) -> Option<Task> {
-        let mut look = || {
+        let look = |everything: bool| {
             // In this order: what was pushed before the stop is found after it was seen.
             let stopping = self.stopping.load(Ordering::SeqCst);
-            match self.next() {
+            match self.next(everything) {
                 Some(task) => Some(Some(task)),
                 None if stopping => Some(None),
                 None => None,
             }
         };
-        EventCount::poll(&mut look).or_else(|| self.idle.sleep_until(u64::MAX, &mut look)).flatten()
+        let found = EventCount::poll(&mut || look(false))
+            .or_else(|| self.watch(&look))
+            .or_else(|| self.idle.sleep_until(u64::MAX, &mut || look(true)));
+        found.flatten()
     }
 
-    fn run(&self, task: &Task) {
+    /// Watches, if nobody does, for as long as some worker is at work; `None`: it is the time to sleep without limit.
+    fn watch<T>(&self, look: &impl Fn(bool) -> Option<T>) -> Option<T> {
+        let others_work = || self.idle.waiters() + 1 < self.active.load(Ordering::Relaxed).max(0) as u32;
+        if !others_work() || self.watched.swap(true, Ordering::SeqCst) {
+            return None;
+        }
+        let mut found = None;
+        while found.is_none() && others_work() {
+            found = self.idle.sleep_until(monotonic_ns() + WATCH_NS, &mut || look(false));
+            found = found.or_else(|| look(true));
+        }
+        self.watched.store(false, Ordering::SeqCst);
+        found
+    }
+
+    fn run(&self, task: &Task, runs: &mut u32) {
         let block = task.kernel.block(task.block);
         if !block.gate.enter_queued() {
             return;
         }
-        let start = monotonic_ns();
+        // How long handlers take: measured now and then, and always if the coarse clock shows more than some steps of its own.
+        *runs = runs.wrapping_add(1);
+        let start = (runs.is_multiple_of(PACE_EVERY)).then(monotonic_ns);
+        let coarse = monotonic_coarse_ns();
+        let is_short = block.pace_ns.load(Ordering::Relaxed) < SHORT_RUN_NS;
+        LOCAL.with(|local| local.borrow().as_ref().map(|local| local.keeps.set(is_short)));
         let ran = catch_unwind(AssertUnwindSafe(|| block::run(&task.kernel, task.block, None)));
-        block.note_pace(monotonic_ns().saturating_sub(start));
+        let spent = match start {
+            Some(start) => monotonic_ns().saturating_sub(start),
+            None => monotonic_coarse_ns().saturating_sub(coarse),
+        };
+        if start.is_some() || spent >= COARSE_SURE_NS {
+            block.note_pace(spent);
+        }
         if ran.is_err() {
             // A fault of ours, not of a handler: those are caught where they are called. The block keeps its
             // gate, so nothing runs on what may be broken.
@@ -228,6 +329,7 @@ impl Scheduler {
             return true;
         }
         LOCAL.with(|local| {
+            local.borrow().as_ref().map(Local::give);
             while let Some(task) = local.borrow().as_ref().and_then(|local| local.queue.pop()) {
                 self.injector.push(task);
             }
@@ -258,18 +360,29 @@ impl Driver for Scheduler {
         if kernel.block(block).gate.queue() {
             // A kernel that is being freed has no messages to handle.
             if let Some(kernel) = kernel.share() {
-                self.push(Task { kernel, block });
+                self.push(Task { kernel, block }, true);
             }
         }
     }
 
+    fn schedule_at_once(&self, kernel: &Kernel, block: u32) -> bool {
+        let queued = kernel.block(block).gate.queue_at_once();
+        if queued && let Some(kernel) = kernel.share() {
+            self.push(Task { kernel, block }, true);
+        }
+        queued
+    }
+
     fn requeue(&self, kernel: Arc<Kernel>, block: u32) {
-        self.push(Task { kernel, block });
+        self.push(Task { kernel, block }, false);
     }
 }
 
 impl BlockingHook for Scheduler {
     fn before(&self) {
+        if LOCAL.try_with(|local| local.borrow().as_ref().is_some_and(Local::give)) == Ok(true) {
+            self.idle.notify_one();
+        }
         let active = self.active.fetch_sub(1, Ordering::SeqCst) - 1;
         if active >= self.wanted || self.stopping.load(Ordering::SeqCst) {
             return;
