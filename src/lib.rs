@@ -16,6 +16,7 @@ pub mod ffi;
 pub mod layout;
 pub mod runtime;
 
+mod arena;
 mod backend;
 mod clock;
 mod limits;

@@ -48,6 +48,12 @@ pub(crate) const TERMINATE_GRACE_NS: u64 = 100_000_000;
 pub(crate) const DESTROY_DRAIN_NS: u64 = 2_000_000_000;
 /// Time that `rk_runtime_destroy` waits for handlers after that.
 pub(crate) const DESTROY_GRACE_NS: u64 = 3_000_000_000;
+/// Pieces of up to so many bytes are the arena's.
+pub(crate) const ARENA_PIECE_MAX: usize = 4096;
+/// Its first region for a size, and its largest.
+pub(crate) const ARENA_REGION_MIN: usize = 16 << 10;
+/// See [`ARENA_REGION_MIN`].
+pub(crate) const ARENA_REGION_MAX: usize = 2 << 20;
 /// Dead letters kept for `rk_receive_dead_letter`; more are counted and dropped.
 pub(crate) const DEAD_LETTERS_MAX: usize = 65_536;
 /// Payload bytes of dead letters kept.

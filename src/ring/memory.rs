@@ -8,9 +8,11 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
+use crate::arena;
 use crate::layout::{
     EXPRESS_ENTRIES, EXPRESS_MAX, EXPRESS_STRIDE, RkTimestamp, SLOT_HEADER_SIZE, SlotHeader,
 };
+use crate::limits::ARENA_PIECE_MAX;
 use crate::sync::{Arc, AtomicU64, Ordering};
 
 /// The part of a slot's header that is written once per message.
@@ -55,6 +57,8 @@ pub(crate) fn express_mark(position: u64) -> u64 {
 /// Who gives the memory back.
 #[derive(Debug)]
 enum Owner {
+    /// A piece of the arena, of `bytes`.
+    Arena(NonNull<u8>),
     /// The allocation and its layout.
     Heap(NonNull<u8>, Layout),
     /// It stays for as long as this value does.
@@ -75,8 +79,13 @@ impl Memory {
     pub(crate) fn new(slots: usize, payload: usize) -> Option<Self> {
         let stride = SLOT_HEADER_SIZE.checked_add(payload)?;
         assert!(stride.is_multiple_of(SLOT_HEADER_SIZE));
+        let size = stride.checked_mul(slots)?;
+        if size <= ARENA_PIECE_MAX {
+            let base = arena::allocate(size)?;
+            return Some(Self { base, owner: Owner::Arena(base), bytes: size, stride, express: None });
+        }
         // An alignment of 16 lets the allocator hand out untouched zero pages; we align by hand.
-        let size = stride.checked_mul(slots)?.checked_add(SLOT_HEADER_SIZE)?;
+        let size = size.checked_add(SLOT_HEADER_SIZE)?;
         let layout = Layout::from_size_align(size, 16).ok()?;
         // SAFETY: the size is not zero.
         let allocation = NonNull::new(unsafe { alloc_zeroed(layout) })?;
@@ -244,9 +253,12 @@ impl Entry<'_> {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if let Owner::Heap(allocation, layout) = self.owner {
+        match self.owner {
+            // SAFETY: allocated in `new` with this size.
+            Owner::Arena(piece) => unsafe { arena::free(piece, self.bytes) },
             // SAFETY: allocated in `new` with this layout.
-            unsafe { dealloc(allocation.as_ptr(), layout) }
+            Owner::Heap(allocation, layout) => unsafe { dealloc(allocation.as_ptr(), layout) },
+            Owner::Other { .. } => {}
         }
     }
 }

@@ -1,11 +1,9 @@
 //! Zeroed, 64-byte aligned memory: states, scratch, kept messages.
 #![allow(unsafe_code)]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
-/// The alignment that every payload and state has.
-const ALIGNMENT: usize = 64;
+use crate::arena;
 
 /// Owned memory; empty ones own nothing.
 #[derive(Debug)]
@@ -30,10 +28,7 @@ impl Buffer {
         if size == 0 {
             return Some(Self::empty());
         }
-        let layout = Layout::from_size_align(size, ALIGNMENT).ok()?;
-        // SAFETY: the size is not zero.
-        let pointer = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-        Some(Self { pointer, capacity: size })
+        Some(Self { pointer: arena::allocate(size)?, capacity: size })
     }
 
     /// A copy of some bytes.
@@ -80,10 +75,8 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         if self.capacity > 0 {
-            // SAFETY: allocated in `zeroed` with this layout.
-            unsafe {
-                dealloc(self.pointer.as_ptr(), Layout::from_size_align_unchecked(self.capacity, ALIGNMENT));
-            }
+            // SAFETY: allocated in `zeroed` with this size.
+            unsafe { arena::free(self.pointer, self.capacity) }
         }
     }
 }

@@ -1,6 +1,9 @@
 //! What the kernels of one runtime share: the registry of ids, programs, dead letters, totals.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+
+use foldhash::fast::RandomState;
 
 use once_cell::race::OnceBox;
 
@@ -25,7 +28,7 @@ static NEXT_NODE: AtomicU32 = AtomicU32::new(1);
 /// once exactly one gets past the claim, and nobody can get a kernel that is not complete.
 #[derive(Default)]
 struct Registry {
-    by_id: HashMap<Arc<str>, Option<Arc<Kernel>>>,
+    by_id: HashMap<Arc<str>, Option<Arc<Kernel>>, RandomState>,
     /// Everything that was not destroyed, in the order of launch.
     by_sequence: BTreeMap<u64, Arc<Kernel>>,
     /// Destroyed while a handler was still running: a shutdown waits for these too.
@@ -42,7 +45,7 @@ pub(crate) struct Core {
     pub(crate) dead: DeadLetters,
     pub(crate) host_clock: HybridClock,
     registry: Mutex<Registry>,
-    programs: Mutex<HashMap<Arc<str>, Arc<Program>>>,
+    programs: Mutex<HashMap<Arc<str>, Arc<Program>, RandomState>>,
     accepting: AtomicBool,
     /// Launches and registrations in progress, and who waits for them to be over.
     under_way: AtomicU32,
@@ -79,7 +82,7 @@ impl Core {
             dead: DeadLetters::new(),
             host_clock: HybridClock::new(0),
             registry: Mutex::new(Registry::default()),
-            programs: Mutex::new(HashMap::new()),
+            programs: Mutex::default(),
             accepting: AtomicBool::new(true),
             under_way: AtomicU32::new(0),
             over: EventCount::new(),
@@ -161,14 +164,15 @@ impl Core {
         if !self.is_accepting() {
             return Err(Error::Shutdown);
         }
-        if registry.by_id.contains_key(&id) {
-            return Err(Error::AlreadyExists { what: "live kernel", name: id });
-        }
         let limit = self.options.kernels_max;
-        if registry.by_id.len() >= limit as usize {
-            return Err(Error::Limit { what: "live kernels", limit: u64::from(limit) });
-        }
-        registry.by_id.insert(Arc::clone(&id), None);
+        let is_full = registry.by_id.len() >= limit as usize;
+        match registry.by_id.entry(Arc::clone(&id)) {
+            Entry::Occupied(_) => return Err(Error::AlreadyExists { what: "live kernel", name: id }),
+            Entry::Vacant(_) if is_full => {
+                return Err(Error::Limit { what: "live kernels", limit: u64::from(limit) });
+            }
+            Entry::Vacant(entry) => entry.insert(None),
+        };
         Ok(ClaimedId { core: self, id, filled: false })
     }
 

@@ -25,7 +25,7 @@ impl Kernel {
             sums.sent += tail.saturating_sub(ring.foreign() + ring.lent());
             sums.from_kernels += ring.foreign();
         }
-        for block in &self.blocks {
+        for block in self.blocks.iter() {
             sums.received += block.counters.replies.get();
             sums.processed += block.counters.processed.get();
             sums.failed += block.counters.failed.get();

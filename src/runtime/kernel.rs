@@ -21,6 +21,7 @@ use std::task::Waker;
 use once_cell::race::OnceBox;
 
 use super::block::Block;
+use super::blocks::Blocks;
 use super::callback::{Code, UserPointer};
 use super::core::Core;
 use super::dead::Letter;
@@ -120,7 +121,7 @@ pub(crate) struct Kernel {
     pub(crate) program: Mutex<Option<Arc<Program>>>,
     pub(crate) control: AtomicU32,
     pub(crate) verbs: Mutex<Verbs>,
-    pub(crate) blocks: Box<[Block]>,
+    pub(crate) blocks: Blocks,
     pub(crate) output: OnceBox<Ring>,
     /// Index in the table of leases of the output ring, 0 = none.
     pub(crate) output_lease: AtomicU32,
@@ -169,7 +170,7 @@ pub(crate) struct Parts {
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) options: LaunchOptions,
     pub(crate) program: Arc<Program>,
-    pub(crate) blocks: Box<[Block]>,
+    pub(crate) blocks: Blocks,
 }
 
 /// The kernel that a message comes from.

@@ -11,6 +11,7 @@ pub(crate) mod log;
 
 pub(crate) mod block;
 pub(crate) mod blocking;
+pub(crate) mod blocks;
 mod buffer;
 mod call;
 mod callback;
@@ -22,6 +23,7 @@ mod dead;
 pub(crate) mod gate;
 mod handle;
 mod hazard;
+mod help;
 mod inspect;
 pub(crate) mod kernel;
 mod lifecycle;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::layout::RK_LAUNCH_SUSPENDED;
 use crate::runtime::block::Block;
+use crate::runtime::blocks::Blocks;
 use crate::runtime::core::Core;
 use crate::runtime::kernel::{Driver, Parts};
 use crate::runtime::{
@@ -72,11 +73,10 @@ impl Cpu {
     }
 }
 
-fn make_blocks(options: &LaunchOptions, state_size: usize) -> Result<Box<[Block]>> {
+fn make_blocks(options: &LaunchOptions, state_size: usize) -> Result<Blocks> {
     let bytes = state_size.saturating_add(options.shared_size as usize);
-    (0..options.grid_size)
-        .map(|_| Block::new(state_size, options.shared_size as usize))
-        .collect::<Option<_>>()
+    let shared_size = options.shared_size as usize;
+    Blocks::new(options.grid_size as usize, |_| Block::new(state_size, shared_size))
         .ok_or(Error::OutOfMemory { what: "a block's state and scratch", bytes })
 }
 

@@ -50,7 +50,7 @@ impl Persistent {
 
     /// Ends the threads of a kernel that never ran.
     pub(crate) fn dismiss(kernel: &Kernel) {
-        for block in &kernel.blocks {
+        for block in kernel.blocks.iter() {
             block.gate.dismiss();
         }
     }

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::layout::*;
 use crate::ring::{Express, Memory, Ring};
 use crate::runtime::block::{self, Block};
+use crate::runtime::blocks::Blocks;
 use crate::runtime::kernel::{Driver, Kernel, Phase};
 use crate::runtime::remote::Remote;
 use crate::runtime::{LaunchOptions, Mode};
@@ -139,7 +140,7 @@ impl Resident {
         first: u32,
         options: &LaunchOptions,
         memory: Allocated,
-    ) -> Result<(Arc<Self>, Box<[Block]>)> {
+    ) -> Result<(Arc<Self>, Blocks)> {
         let Allocated { plan, mapped, device } = memory;
         let in_flight = Arc::new(AtomicBool::new(false));
         let seats: Vec<_> = (0..plan.grid)
@@ -153,7 +154,8 @@ impl Resident {
             })
             .collect();
         let version = Arc::new(AtomicU64::new(0));
-        let blocks = seats.iter().enumerate().map(|(block, seat)| {
+        let blocks = Blocks::new(plan.grid, |block| {
+            let seat = &seats[block];
             let offset = plan.inputs + block * plan.stride * plan.input as usize;
             let (slots, payload) = (plan.input as usize, options.payload_max as usize);
             // SAFETY: inside the piece, zeroed, and nobody else's; both here and below.
@@ -166,7 +168,6 @@ impl Resident {
             Block::elsewhere(Ring::over(plan.input, memory), Arc::clone(seat) as Arc<dyn Remote>)
         });
         let bytes = size_of::<Block>() * plan.grid;
-        let blocks: Option<Box<[Block]>> = blocks.collect();
         let blocks = blocks.ok_or(Error::OutOfMemory { what: "the blocks of a kernel", bytes })?;
         let resident = Arc::new(Self {
             shared: Arc::clone(shared),
