@@ -4,7 +4,10 @@ use super::kernel::NO_EVENTS;
 use super::runtime::find;
 use super::{arg, guard};
 use crate::error::{Error, Result};
-use crate::layout::{RkDeadLetter, RkKernel, RkLoan, RkMessage, RkOp, RkRuntime, RkStatus};
+use crate::layout::{
+    RK_ERR_DEVICE, RK_ERR_KERNEL_FAILED, RK_ERR_TERMINATED, RkDeadLetter, RkKernel, RkLoan, RkMessage, RkOp,
+    RkRuntime, RkStatus,
+};
 use crate::runtime::{KernelHandle, lease};
 
 /// Sends one message: copies it; RK_OK means queued.
@@ -127,7 +130,8 @@ const EMPTY: RkMessage = RkMessage {
 
 /// Clears a loan that is settled: also one whose kernel has ended.
 fn settle(loan: *mut RkLoan, result: Result<()>) -> Result<()> {
-    if matches!(result, Ok(()) | Err(Error::Terminated { .. } | Error::KernelFailed { .. })) {
+    let ended = [RK_ERR_TERMINATED, RK_ERR_KERNEL_FAILED, RK_ERR_DEVICE];
+    if result.as_ref().err().is_none_or(|error| ended.contains(&error.status())) {
         arg::clear_loan(loan);
     }
     result

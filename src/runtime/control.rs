@@ -69,8 +69,12 @@ impl Control {
                     return Err(Error::Timeout { what, name, timeout_ns });
                 }
                 kernel.escalate();
-                kernel.end_inline();
-                if !within(TERMINATE_GRACE_NS, kernel.when_ended()).await {
+                let ending = Arc::clone(&kernel);
+                let in_time = within(TERMINATE_GRACE_NS, async {
+                    aside(move || ending.end_inline()).await;
+                    kernel.when_ended().await;
+                });
+                if !in_time.await {
                     let name = Arc::clone(&kernel.id);
                     return Err(Error::Timeout { what: "a handler", name, timeout_ns });
                 }
@@ -92,11 +96,13 @@ impl Control {
             if within(timeout_ns, backend.shutdown()).await {
                 return Ok(());
             }
-            for kernel in kernels() {
-                kernel.escalate();
-                kernel.end_inline();
-            }
-            within(grace_ns, backend.shutdown()).await;
+            let ending = kernels();
+            ending.iter().for_each(|kernel| kernel.escalate());
+            let rest = async {
+                aside(move || ending.iter().for_each(|kernel| kernel.end_inline())).await;
+                backend.shutdown().await
+            };
+            within(grace_ns, rest).await;
             let running: Vec<_> = kernels()
                 .iter()
                 .filter(|kernel| !kernel.has_ended())
@@ -107,6 +113,16 @@ impl Control {
             }
             Err(Error::StillRunning { names: running.join(", ").into(), timeout_ns })
         }))
+    }
+}
+
+/// Runs what may call the application (the end of a kernel gives its user data back) on a thread where it holds up no other verb: the
+/// application may wait for one there.
+pub(crate) async fn aside(work: impl FnOnce() + Send + 'static) {
+    match tokio::runtime::Handle::try_current() {
+        // A panic in there was caught and reported where the application was called.
+        Ok(tokio) => drop(tokio.spawn_blocking(work).await),
+        Err(_) => work(),
     }
 }
 

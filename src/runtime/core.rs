@@ -108,15 +108,17 @@ impl Core {
         self.accepting.store(false, Ordering::SeqCst);
     }
 
-    pub(crate) fn register(&self, program: Program) -> Result<()> {
+    /// Takes the program, unless it is refused.
+    pub(crate) fn register(&self, program: &mut Option<Program>) -> Result<()> {
         let mut programs = lock(&self.programs);
         if !self.is_accepting() {
             return Err(Error::Shutdown);
         }
-        if programs.contains_key(&program.name) {
-            return Err(Error::AlreadyExists { what: "program", name: Arc::clone(&program.name) });
+        let Some(name) = program.as_ref().map(|program| Arc::clone(&program.name)) else { return Ok(()) };
+        if programs.contains_key(&name) {
+            return Err(Error::AlreadyExists { what: "program", name });
         }
-        programs.insert(Arc::clone(&program.name), Arc::new(program));
+        programs.extend(program.take().map(|program| (name, Arc::new(program))));
         Ok(())
     }
 

@@ -342,7 +342,9 @@ pub fn abort(loan: &RkLoan) -> Result<()> {
     let header = Header { payload_size: SLOT_SKIPPED, ..Header::default() };
     match give_loan_back(loan, &header, 0) {
         // There is nothing to be told about a message that was not wanted.
-        Err(Error::Terminated { .. } | Error::KernelFailed { .. }) => Ok(()),
+        Err(error) if [RK_ERR_TERMINATED, RK_ERR_KERNEL_FAILED, RK_ERR_DEVICE].contains(&error.status()) => {
+            Ok(())
+        }
         result => result,
     }
 }

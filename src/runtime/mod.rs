@@ -44,6 +44,7 @@ use crate::error::Result;
 use crate::layout::{RkKernelMetrics, RkRuntimeMetrics};
 
 pub use callback::UserData;
+pub(crate) use control::aside;
 pub use handle::KernelHandle;
 pub(crate) use handle::{insert, remove};
 pub use lifecycle::KernelState;

@@ -164,12 +164,17 @@ impl Runtime {
 
     /// `rk_program_register`.
     pub fn register(&self, program: Program) -> Result<()> {
-        let _under_way = self.core.under_way();
-        if !self.core.is_accepting() {
-            return Err(Error::Shutdown);
-        }
-        self.threads.prepare(&program)?;
-        self.core.register(program)
+        let mut program = Some(program);
+        // A program that is refused gives its user data back, which may destroy this runtime: after this.
+        let under_way = self.core.under_way();
+        let result = match &program {
+            _ if !self.core.is_accepting() => Err(Error::Shutdown),
+            Some(new) => self.threads.prepare(new).and_then(|()| self.core.register(&mut program)),
+            None => Ok(()),
+        };
+        drop(under_way);
+        drop(program);
+        result
     }
 
     /// `rk_program_unregister`.

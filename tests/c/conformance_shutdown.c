@@ -137,6 +137,51 @@ static void who_waits_for_dead_letters_is_told_that_the_runtime_is_gone(void) {
   CHECK(pthread_join(thread, &failed) == 0 && failed == NULL);
 }
 
+static rk_kernel_t helper;
+static int helper_ended;
+
+static void drop_ends_helper(void *user_data) {
+  (void)user_data;
+  helper_ended += rk_destroy(helper) == RK_OK;
+}
+
+/* What gives user data back may wait for a verb: it holds up none. */
+static void user_data_that_ends_another_kernel_does_not_hang_a_shutdown(void) {
+  rk_launch_options_t options = options_for("owner", RK_MODE_EVENT_DRIVEN), helping = options_for("helper", RK_MODE_PERSISTENT);
+  rk_program_t program = RK_PROGRAM_INIT;
+  rk_kernel_t owner;
+  helper_ended = 0;
+  runtime = make_runtime(1);
+  OK(add_program(runtime, "helper", on_sink, 0, NULL));
+  OK(rk_launch(runtime, "helper", &helping, &helper));
+  program.name = "owner";
+  program.on_message = on_sink;
+  program.drop_user_data = drop_ends_helper;
+  OK(rk_program_register(runtime, &program));
+  OK(rk_launch(runtime, "owner", &options, &owner));
+  OK(rk_program_unregister(runtime, "owner"));
+  OK(rk_runtime_shutdown(runtime, MS(10000)));
+  CHECK(helper_ended == 1);
+  OK(rk_runtime_destroy(runtime));
+}
+
+static void drop_destroys_runtime(void *user_data) {
+  (void)user_data;
+  helper_ended += rk_runtime_destroy(runtime) == RK_OK;
+}
+
+static void user_data_of_a_refused_program_may_destroy_the_runtime(void) {
+  rk_program_t program = RK_PROGRAM_INIT;
+  helper_ended = 0;
+  runtime = make_runtime(1);
+  OK(add_program(runtime, "same", on_sink, 0, NULL));
+  program.name = "same";
+  program.on_message = on_sink;
+  program.drop_user_data = drop_destroys_runtime;
+  CHECK_STATUS(rk_program_register(runtime, &program), RK_ERR_ALREADY_EXISTS);
+  CHECK(helper_ended == 1);
+}
+
 int main(int argc, char **argv) {
   fixture_unused();
   RUN(lesson_08_a_waiting_sender_gets_the_first_slot_that_is_free);
@@ -144,5 +189,7 @@ int main(int argc, char **argv) {
   RUN(terminate_discards_any_number_of_messages_while_every_worker_is_stuck);
   RUN(one_shutdown_does_not_wait_for_another);
   RUN(who_waits_for_dead_letters_is_told_that_the_runtime_is_gone);
+  RUN(user_data_that_ends_another_kernel_does_not_hang_a_shutdown);
+  RUN(user_data_of_a_refused_program_may_destroy_the_runtime);
   return check_result();
 }

@@ -112,10 +112,14 @@ impl RingKernelRuntime for Cpu {
     fn shutdown(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             let kernels = self.core.all();
-            for kernel in &kernels {
-                kernel.begin_terminate(true);
-                kernel.end_inline();
-            }
+            let ending = kernels.clone();
+            let end = move || {
+                for kernel in &ending {
+                    kernel.begin_terminate(true);
+                    kernel.end_inline();
+                }
+            };
+            runtime::aside(end).await;
             for kernel in &kernels {
                 kernel.when_ended().await;
             }
