@@ -165,6 +165,50 @@ static void the_only_sender_and_the_end_lose_nothing(void) {
   OK(rk_runtime_destroy(runtime));
 }
 
+typedef struct {
+  uint64_t began, at; /* when the last message was sent, and handled */
+} relay_t;
+
+/* To each other as often as the correlation says; then once more with a type, and the sender works on. */
+static rk_status_t on_relay(rk_context_t *ctx, const rk_message_t *message) {
+  relay_t *relay = (relay_t *)rk_context_user_data(ctx);
+  rk_message_t next = *message;
+  if (message->type == 1) {
+    __atomic_store_n(&relay->at, check_now(), __ATOMIC_RELEASE);
+    return RK_OK;
+  }
+  next.type = message->correlation == 0;
+  next.correlation--;
+  relay->began = check_now();
+  if (rk_context_send(ctx, 0, &next) != RK_OK) return 5;
+  if (next.type == 1) check_sleep_ms(400); /* as work does: the library knows nothing of it */
+  return RK_OK;
+}
+
+/* A block stays near the worker that made it ready, because handlers were short; and does not wait when one is not. */
+static void what_a_long_handler_has_sent_does_not_wait_for_it(void) {
+  rk_runtime_t *runtime = make_runtime(3);
+  rk_launch_options_t options = options_for("relay", RK_MODE_EVENT_DRIVEN);
+  rk_message_t message = check_message("x", 1);
+  rk_kernel_t first, second;
+  relay_t relay;
+  uint32_t route, round;
+  OK(add_program(runtime, "relay", on_relay, 0, &relay));
+  OK(rk_launch(runtime, "first", &options, &first));
+  OK(rk_launch(runtime, "second", &options, &second));
+  OK(rk_connect(first, second, &route));
+  OK(rk_connect(second, first, &route));
+  for (round = 0; round < 4; round++) {
+    memset(&relay, 0, sizeof relay);
+    message.correlation = 200000 + round;
+    OK(rk_send(first, &message, RK_FOREVER));
+    while (__atomic_load_n(&relay.at, __ATOMIC_ACQUIRE) == 0) check_sleep_ms(1);
+    CHECK(relay.at - relay.began < MS(300));
+    check_sleep_ms(500);
+  }
+  OK(rk_runtime_destroy(runtime));
+}
+
 int main(int argc, char **argv) {
   fixture_unused();
   for (mode = RK_MODE_PERSISTENT; mode <= RK_MODE_EVENT_DRIVEN; mode++) {
@@ -172,5 +216,6 @@ int main(int argc, char **argv) {
     RUN(streams_and_callers_leave_nothing_behind);
     RUN(the_only_sender_and_the_end_lose_nothing);
   }
+  RUN(what_a_long_handler_has_sent_does_not_wait_for_it);
   return check_result();
 }

@@ -17,8 +17,8 @@
 //! For what is kept near nobody is woken, if somebody watches: one of the sleeping workers, if others are not asleep, sleeps for
 //! [`WATCH_NS`] at a time and then takes whatever it finds, also what is near another. So if a handler takes longer than those
 //! before it, what it made ready waits that long and no longer. The watcher leaves (`watched := false`), and then looks at
-//! everything once more, on its way into the unlimited sleep; who pushes looks at `watched` after the push. This is the same
-//! pair of fences as the event count's.
+//! everything once more, on its way into the unlimited sleep, or wakes another in its place if it has found something to run; who
+//! pushes looks at `watched` after the push. This is the same pair of fences as the event count's.
 //!
 //! # Workers that wait inside a handler
 //! `active` counts workers that are not waiting. One that is about to sleep inside a handler counts itself out
@@ -291,6 +291,10 @@ impl Scheduler {
             found = found.or_else(|| look(true));
         }
         self.watched.store(false, Ordering::SeqCst);
+        if found.is_some() {
+            // Who pushed meanwhile relied on this one, which has something else to do now: another is to watch.
+            self.idle.notify_one();
+        }
         found
     }
 
