@@ -19,23 +19,10 @@
 #define BATCH 64
 
 typedef struct {
-  uint64_t next __attribute__((aligned(128)));
-  uint64_t wrong;
-} sink_t;
-
-typedef struct {
   rk_kernel_t kernel;
-  sink_t *sink;
+  bench_sink_t *sink;
   uint64_t sent;
 } stream_t;
-
-static rk_status_t on_sink(rk_context_t *ctx, const rk_message_t *message) {
-  sink_t *sink = (sink_t *)rk_context_user_data(ctx);
-  uint64_t number = sink->next;
-  if (!cargo_is(message->payload, message->payload_size, number)) sink->wrong++;
-  __atomic_store_n(&sink->next, number + 1, __ATOMIC_RELEASE);
-  return RK_OK;
-}
 
 static void fill_singly(stream_t *stream) {
   rk_message_t message;
@@ -165,7 +152,7 @@ static void difference(const char *name, const double *whole, const double *part
 }
 
 int main(void) {
-  static sink_t sink;
+  static bench_sink_t sink;
   double empty[ROUNDS_MAX], look_up[ROUNDS_MAX], bare[ROUNDS_MAX], send[ROUNDS_MAX], other[ROUNDS_MAX];
   uint64_t count;
   cpu_set_t cpus;
@@ -179,7 +166,7 @@ int main(void) {
   EXPECT(sched_setaffinity(0, sizeof cpus, &cpus) == 0);
   runtime = bench_runtime(1);
   options.input_queue_capacity = SLOTS;
-  bench_program(runtime, "sink", on_sink, 0, &sink);
+  bench_program(runtime, "sink", bench_on_sink, 0, &sink);
   stream.kernel = bench_launch(runtime, "sink", &options);
   stream.sink = &sink;
   stream.sent = 0;

@@ -2,25 +2,11 @@
  * Both modes, one rk_send each, rk_send_batch of 64, rk_reserve_batch and rk_commit_batch of 64. */
 #include "harness.h"
 
-/* On cache lines of its own: what is measured is the library. */
-typedef struct {
-  uint64_t next __attribute__((aligned(128))); /* the handler's: number of the message that comes next */
-  uint64_t wrong;
-} sink_t;
-
 typedef struct {
   rk_kernel_t kernel;
-  sink_t *sink;
+  bench_sink_t *sink;
   uint64_t sent;
 } stream_t;
-
-static rk_status_t on_sink(rk_context_t *ctx, const rk_message_t *message) {
-  sink_t *sink = (sink_t *)rk_context_user_data(ctx);
-  uint64_t number = sink->next;
-  if (!cargo_is(message->payload, message->payload_size, number)) sink->wrong++;
-  __atomic_store_n(&sink->next, number + 1, __ATOMIC_RELEASE);
-  return RK_OK;
-}
 
 /* The round ends when the handler has taken the last message. */
 static uint64_t finish(stream_t *stream, uint64_t start) {
@@ -89,10 +75,10 @@ int main(void) {
   for (i = 0; i < 2; i++) {
     rk_runtime_t *runtime = bench_runtime(1);
     rk_launch_options_t options = bench_options("sink", modes[i].mode);
-    sink_t sink = {0, 0};
+    bench_sink_t sink = {0, 0};
     stream_t stream;
     char name[64];
-    bench_program(runtime, "sink", on_sink, 0, &sink);
+    bench_program(runtime, "sink", bench_on_sink, 0, &sink);
     stream.kernel = bench_launch(runtime, "sink", &options);
     stream.sink = &sink;
     stream.sent = 0;
