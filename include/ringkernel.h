@@ -918,7 +918,7 @@ typedef struct rk_kernel_metrics_t {
    */
   uint64_t output_queue_depth;
   /**
-   * Views and loans not yet given back.
+   * Views of the output queue and loans not yet given back; replies of calls belong to no queue and are not in it.
    */
   uint64_t open_leases;
   /**
@@ -950,7 +950,8 @@ typedef struct rk_kernel_metrics_t {
    */
   struct rk_latency_t handler_ns;
   /**
-   * Replies to calls that had timed out: dropped.
+   * Replies to calls that had timed out: dropped. A call that helped, and came out of the handler too late, had its reply: that
+   * one counts as received.
    */
   uint64_t replies_late;
   /**
@@ -1085,7 +1086,8 @@ typedef struct rk_kernel_metrics_t {
 #define RK_ERR_OUT_OF_MEMORY -304
 
 /**
- * The device reported an error.
+ * The device reported an error, or is lost: of the runtime's functions. A kernel that was on it has failed
+ * (RK_ERR_KERNEL_FAILED). With both, rk_last_backend_code is the driver's code.
  */
 #define RK_ERR_DEVICE -305
 
@@ -1180,12 +1182,14 @@ struct rk_runtime_options_t rk_runtime_options_init(void);
  * Creates a runtime: its workers start here.
  *
  * `options` NULL means the defaults. The environment variable RK_BACKEND (cpu or cuda) overrides
- * RK_BACKEND_AUTO. Errors: INVALID_ARGUMENT, STRUCT_SIZE, BACKEND_UNAVAILABLE, OUT_OF_MEMORY. Any thread.
+ * RK_BACKEND_AUTO. Errors: INVALID_ARGUMENT, STRUCT_SIZE, BACKEND_UNAVAILABLE, NO_DEVICE, DEVICE, OUT_OF_MEMORY,
+ * INTERNAL (a thread or a page that the system refused; rk_last_backend_code is its errno). Any thread.
  *
  * # Safety
  * Pointers are NULL or valid as the header says.
  */
-rk_status_t rk_runtime_create(const struct rk_runtime_options_t *options, struct rk_runtime_t **out);
+rk_status_t rk_runtime_create(const struct rk_runtime_options_t *options,
+                              struct rk_runtime_t **out);
 
 /**
  * Which backend the runtime uses; never AUTO. Any thread.
@@ -1318,21 +1322,24 @@ rk_status_t rk_list(struct rk_runtime_t *runtime, struct rk_kernel_t *out, size_
 rk_status_t rk_activate(struct rk_kernel_t kernel);
 
 /**
- * Pauses a kernel: waits for the current message of each block; once it returned no handler runs. Messages
- * still queue. Errors by state as rk_activate, also of a kernel that fails meanwhile. Any thread; not from a handler of this kernel.
+ * Pauses a kernel: waits for the current message of each block; once it returned RK_OK no handler runs. Messages
+ * still queue. Errors by state as rk_activate, also of a kernel that is activated (INVALID_STATE), terminated or
+ * fails before that. Any thread; not from a handler of this kernel.
  */
 rk_status_t rk_deactivate(struct rk_kernel_t kernel);
 
 /**
  * Stops taking messages, handles what is queued, stops.
  *
- * Past the timeout the current messages are finished, the rest become dead letters, and the answer is
- * RK_ERR_TIMEOUT; the kernel has ended all the same unless a handler does not return. A paused kernel has
- * nothing to drain with: its messages become dead letters at once. Terminating twice is fine, a second caller
+ * If something is left past the timeout, the answer is RK_ERR_TIMEOUT: current messages are finished, the rest
+ * (input, and output that found no room) become dead letters. The kernel has ended all the same, unless a handler
+ * does not return within 100 ms more; then it is TERMINATING until it does. A paused kernel has nothing to drain
+ * with: its input becomes dead letters at once, which is no timeout. Terminating twice is fine, a second caller
  * waits for the first. The id is free again once the kernel has ended; the handle answers receive, state,
  * status and metrics until rk_destroy. Any thread; not from a handler of this kernel.
  */
-rk_status_t rk_terminate(struct rk_kernel_t kernel, uint64_t timeout_ns);
+rk_status_t rk_terminate(struct rk_kernel_t kernel,
+                         uint64_t timeout_ns);
 
 /**
  * As rk_terminate, completing with RK_EVENT_TERMINATED. Any thread.
@@ -1462,7 +1469,7 @@ rk_status_t rk_reserve(struct rk_kernel_t kernel,
  *
  * The loan is cleared. `used` over the loan's size is RK_ERR_INVALID_ARGUMENT and leaves it open; a kernel
  * that has ended is RK_ERR_TERMINATED and the loan is given back. A loan committed or aborted before is
- * RK_ERR_INVALID_HANDLE. One thread at a time per loan.
+ * RK_ERR_INVALID_HANDLE. Any thread, one at a time per loan.
  *
  * # Safety
  * Pointers are NULL or valid as the header says.
@@ -1470,7 +1477,7 @@ rk_status_t rk_reserve(struct rk_kernel_t kernel,
 rk_status_t rk_commit(struct rk_loan_t *loan, const struct rk_message_t *header, size_t used);
 
 /**
- * Gives a loan back unsent; its slot is skipped. One thread at a time per loan.
+ * Gives a loan back unsent; its slot is skipped. Any thread, one at a time per loan.
  *
  * # Safety
  * Pointers are NULL or valid as the header says.
@@ -1495,13 +1502,15 @@ rk_status_t rk_reserve_batch(struct rk_kernel_t kernel,
 /**
  * Sends whole loans, in order; `headers` NULL means all zero.
  *
- * All loans are settled, also when some of them cannot be sent; the first failure is returned. One thread at
+ * All loans are settled, also when some of them cannot be sent; the first failure is returned. Any thread, one at
  * a time per loan.
  *
  * # Safety
  * Pointers are NULL or valid as the header says.
  */
-rk_status_t rk_commit_batch(struct rk_loan_t *loans, const struct rk_message_t *headers, size_t count);
+rk_status_t rk_commit_batch(struct rk_loan_t *loans,
+                            const struct rk_message_t *headers,
+                            size_t count);
 
 /**
  * Takes the next message of the kernel's output queue: a view, to be given back with rk_release.
@@ -1542,8 +1551,8 @@ rk_status_t rk_receive_batch(struct rk_kernel_t kernel,
 rk_status_t rk_release(struct rk_message_t *message);
 
 /**
- * Gives several messages back; the valid ones also when some are not, the first failure is returned. One
- * thread at a time per view.
+ * Gives several messages back; the valid ones also when some are not, the first failure is returned. Any
+ * thread, one at a time per view.
  *
  * # Safety
  * Pointers are NULL or valid as the header says.
@@ -1593,7 +1602,7 @@ rk_status_t rk_receive_dead_letter(struct rk_runtime_t *runtime,
                                    uint64_t timeout_ns);
 
 /**
- * The block's state, `rk_program_t.state_size` bytes; NULL when that is 0. Inside a handler.
+ * The block's state, `rk_program_t.state_size` bytes; NULL when that is 0. Inside a handler, on its thread.
  *
  * # Safety
  * `ctx` is what the handler was given; anything else is recognised and gets NULL.
@@ -1601,7 +1610,7 @@ rk_status_t rk_receive_dead_letter(struct rk_runtime_t *runtime,
 void *rk_context_state(struct rk_context_t *ctx);
 
 /**
- * The program's user data. CPU only. Inside a handler.
+ * The program's user data. CPU only. Inside a handler, on its thread.
  *
  * # Safety
  * As rk_context_state.
@@ -1609,7 +1618,7 @@ void *rk_context_state(struct rk_context_t *ctx);
 void *rk_context_user_data(struct rk_context_t *ctx);
 
 /**
- * The block's scratch, `shared_memory_size` bytes; NULL when that is 0. Inside a handler.
+ * The block's scratch, `shared_memory_size` bytes; NULL when that is 0. Inside a handler, on its thread.
  *
  * # Safety
  * As rk_context_state.
@@ -1617,7 +1626,7 @@ void *rk_context_user_data(struct rk_context_t *ctx);
 void *rk_context_shared(struct rk_context_t *ctx);
 
 /**
- * The kernel whose handler runs. Inside a handler.
+ * The kernel whose handler runs. Inside a handler, on its thread.
  *
  * # Safety
  * As rk_context_state; anything else gets the handle 0.
@@ -1625,7 +1634,7 @@ void *rk_context_shared(struct rk_context_t *ctx);
 struct rk_kernel_t rk_context_kernel(const struct rk_context_t *ctx);
 
 /**
- * The block whose handler runs, from 0. Inside a handler.
+ * The block whose handler runs, from 0. Inside a handler, on its thread.
  *
  * # Safety
  * As rk_context_state; anything else gets 0.
@@ -1633,7 +1642,7 @@ struct rk_kernel_t rk_context_kernel(const struct rk_context_t *ctx);
 uint32_t rk_context_block(const struct rk_context_t *ctx);
 
 /**
- * Blocks of the kernel. Inside a handler.
+ * Blocks of the kernel. Inside a handler, on its thread.
  *
  * # Safety
  * As rk_context_state; anything else gets 0.
@@ -1641,7 +1650,7 @@ uint32_t rk_context_block(const struct rk_context_t *ctx);
 uint32_t rk_context_block_count(const struct rk_context_t *ctx);
 
 /**
- * The thread of the block, from 0; always 0 on CPU. Inside a handler.
+ * The thread of the block, from 0; always 0 on CPU. Inside a handler, on its thread.
  *
  * # Safety
  * As rk_context_state; anything else gets 0.
@@ -1649,7 +1658,7 @@ uint32_t rk_context_block_count(const struct rk_context_t *ctx);
 uint32_t rk_context_thread(const struct rk_context_t *ctx);
 
 /**
- * Threads of the block; always 1 on CPU. Inside a handler.
+ * Threads of the block; always 1 on CPU. Inside a handler, on its thread.
  *
  * # Safety
  * As rk_context_state; anything else gets 0.
@@ -1657,7 +1666,7 @@ uint32_t rk_context_thread(const struct rk_context_t *ctx);
 uint32_t rk_context_thread_count(const struct rk_context_t *ctx);
 
 /**
- * Barrier of the threads of the block; nothing on CPU, where a block is one thread. Inside a handler.
+ * Barrier of the threads of the block; nothing on CPU, where a block is one thread. Inside a handler, on its thread.
  *
  * # Safety
  * As rk_context_state.
@@ -1666,7 +1675,7 @@ void rk_context_sync(struct rk_context_t *ctx);
 
 /**
  * Whether the kernel is to pause or to end: a handler that takes long asks now and then, and comes to an end. On a
- * GPU each thread asks for itself, by a trip over the bus, and their answers may differ. Inside a handler.
+ * GPU each thread asks for itself, by a trip over the bus, and their answers may differ. Inside a handler, on its thread.
  *
  * # Safety
  * As rk_context_state; anything else gets false.
@@ -1676,7 +1685,7 @@ bool rk_context_stopping(const struct rk_context_t *ctx);
 /**
  * Barrier of all blocks of a kernel that was launched with RK_LAUNCH_COOPERATIVE and runs on a GPU: all threads of
  * all blocks call it, each block inside a handler. False, for all of them alike: the kernel is ending, was not
- * launched so, or runs on the CPU. Inside a handler.
+ * launched so, or runs on the CPU. Inside a handler, on its thread.
  *
  * # Safety
  * As rk_context_state; anything else gets false.
@@ -1684,7 +1693,7 @@ bool rk_context_stopping(const struct rk_context_t *ctx);
 bool rk_context_grid_sync(struct rk_context_t *ctx);
 
 /**
- * The time of the kernel's hybrid logical clock: different and larger each time. Inside a handler.
+ * The time of the kernel's hybrid logical clock: different and larger each time. Inside a handler, on its thread.
  *
  * # Safety
  * As rk_context_state; anything else gets zeros.
@@ -1696,7 +1705,7 @@ struct rk_timestamp_t rk_context_now(struct rk_context_t *ctx);
  *
  * A call gets it as its reply; a second reply to one call is RK_ERR_INVALID_STATE. The reply to anything else
  * the host sent goes to the output queue, the reply to a kernel's message to the input of that kernel.
- * RK_ERR_TOO_LARGE over the kernel's payload limit. Inside on_message.
+ * RK_ERR_TOO_LARGE over the kernel's payload limit. Inside on_message, on its thread.
  *
  * # Safety
  * As rk_context_state; `message` is NULL or valid as the header says.
@@ -1708,7 +1717,7 @@ rk_status_t rk_context_reply(struct rk_context_t *ctx, const struct rk_message_t
  *
  * Never fails for lack of room: under RK_OVERFLOW_BLOCK what does not fit is kept and the block takes no
  * further input until it is out; under RK_OVERFLOW_DEAD_LETTER it becomes a dead letter. RK_ERR_TOO_LARGE
- * over the kernel's payload limit. Inside a handler.
+ * over the kernel's payload limit. Inside a handler, on its thread.
  *
  * # Safety
  * As rk_context_reply.
@@ -1719,7 +1728,7 @@ rk_status_t rk_context_emit(struct rk_context_t *ctx, const struct rk_message_t 
  * Sends to the kernel at the end of a route of rk_connect, to `message->block` of it.
  *
  * RK_ERR_FULL is returned and never waited for. A target that has ended: RK_OK and a dead letter. An unknown
- * or ended route: RK_ERR_NO_ROUTE. Inside a handler.
+ * or ended route: RK_ERR_NO_ROUTE. Inside a handler, on its thread.
  *
  * # Safety
  * As rk_context_reply.

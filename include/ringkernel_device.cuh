@@ -855,12 +855,10 @@ RKP_DEVICE void rkd_peer_advance(rk_context_t *c) {
   c->peer_taken++;
 }
 
-/* Takes the epoch away; the last position is final. */
+/* Takes the epoch away; the last position is final. Once for each tenant. */
 RKP_DEVICE void rkd_close_peer(rk_context_t *c) {
-  if (!c->closed) {
-    c->peer_end = rkp_exchange_gpu(&c->seat->peer_tail, 0) & RKD_POSITION;
-    c->closed = 1;
-  }
+  c->peer_end = rkp_exchange_gpu(&c->seat->peer_tail, 0) & RKD_POSITION;
+  c->closed = 1;
 }
 
 /* What a seat remembers between two short launches. */

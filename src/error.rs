@@ -51,6 +51,8 @@ pub enum Error {
     Shutdown,
     #[error("kernel {kernel:?} has failed with status {status}")]
     KernelFailed { kernel: Arc<str>, status: RkStatus },
+    #[error("kernel {kernel:?} has failed: {cause}")]
+    KernelLost { kernel: Arc<str>, cause: Arc<Error> },
     #[error("{verb} on {target:?} would wait for the handler it is called from")]
     WouldDeadlock { verb: &'static str, target: Arc<str> },
     #[error("this process is a fork of one that used the library; a child cannot use it")]
@@ -65,10 +67,16 @@ pub enum Error {
     StillRunning { names: Arc<str>, timeout_ns: u64 },
     #[error("a payload of {size} bytes can never fit kernel {kernel:?}, whose limit is {limit} bytes")]
     TooLarge { kernel: Arc<str>, size: usize, limit: usize },
+    #[error("a payload of {size} bytes can never fit any kernel")]
+    TooLargeForAny { size: usize },
+    #[error("kernel {kernel:?} has no block {block}; it has {count}")]
+    NoBlock { kernel: Arc<str>, block: u32, count: u32 },
     #[error("kernel {kernel:?} has no route {route}")]
     NoRoute { kernel: Arc<str>, route: u32 },
     #[error("{what} is not supported: {why}")]
     Unsupported { what: &'static str, why: &'static str },
+    #[error("kernel {kernel:?} of program {program:?} cannot be launched: {why}")]
+    CannotLaunch { kernel: Arc<str>, program: Arc<str>, why: &'static str },
     #[error("backend {backend} is not available: {why}")]
     BackendUnavailable { backend: &'static str, why: Arc<str>, code: u32 },
     #[error("no CUDA device can be used: {why}")]
@@ -105,6 +113,7 @@ impl Error {
             | Self::OutOfRange { .. }
             | Self::BadName { .. }
             | Self::Invalid { .. }
+            | Self::NoBlock { .. }
             | Self::BadEnvironment { .. } => RK_ERR_INVALID_ARGUMENT,
             Self::BadHandle { .. } => RK_ERR_INVALID_HANDLE,
             Self::StructSize { .. } => RK_ERR_STRUCT_SIZE,
@@ -115,15 +124,15 @@ impl Error {
             Self::InvalidState { .. } | Self::Misused { .. } => RK_ERR_INVALID_STATE,
             Self::Terminated { .. } => RK_ERR_TERMINATED,
             Self::Shutdown => RK_ERR_SHUTDOWN,
-            Self::KernelFailed { .. } => RK_ERR_KERNEL_FAILED,
+            Self::KernelFailed { .. } | Self::KernelLost { .. } => RK_ERR_KERNEL_FAILED,
             Self::WouldDeadlock { .. } => RK_ERR_WOULD_DEADLOCK,
             Self::Forked => RK_ERR_FORKED,
             Self::Full { .. } => RK_ERR_FULL,
             Self::Empty { .. } => RK_ERR_EMPTY,
             Self::Timeout { .. } | Self::StillRunning { .. } | Self::Expired { .. } => RK_ERR_TIMEOUT,
-            Self::TooLarge { .. } => RK_ERR_TOO_LARGE,
+            Self::TooLarge { .. } | Self::TooLargeForAny { .. } => RK_ERR_TOO_LARGE,
             Self::NoRoute { .. } => RK_ERR_NO_ROUTE,
-            Self::Unsupported { .. } => RK_ERR_UNSUPPORTED,
+            Self::Unsupported { .. } | Self::CannotLaunch { .. } => RK_ERR_UNSUPPORTED,
             Self::BackendUnavailable { .. } => RK_ERR_BACKEND_UNAVAILABLE,
             Self::NoDevice { .. } => RK_ERR_NO_DEVICE,
             Self::Cuda { code: CUDA_OUT_OF_MEMORY, .. } => RK_ERR_OUT_OF_MEMORY,
@@ -145,6 +154,7 @@ impl Error {
             | Self::NoDevice { code, .. }
             | Self::Cuda { code, .. }
             | Self::Compile { code, .. } => i32::try_from(*code).unwrap_or(i32::MAX),
+            Self::KernelLost { cause, .. } => cause.backend_code(),
             _ => 0,
         }
     }

@@ -63,7 +63,8 @@ pub const RK_ERR_NO_DEVICE: RkStatus = -302;
 pub const RK_ERR_COMPILE: RkStatus = -303;
 /// Memory could not be allocated.
 pub const RK_ERR_OUT_OF_MEMORY: RkStatus = -304;
-/// The device reported an error.
+/// The device reported an error, or is lost: of the runtime's functions. A kernel that was on it has failed
+/// (RK_ERR_KERNEL_FAILED). With both, rk_last_backend_code is the driver's code.
 pub const RK_ERR_DEVICE: RkStatus = -305;
 /// The grid does not fit on the device at once.
 pub const RK_ERR_NOT_RESIDENT: RkStatus = -306;
@@ -622,7 +623,7 @@ pub struct RkKernelMetrics {
     pub input_queue_depth_max: u64,
     /// Messages that wait to be received.
     pub output_queue_depth: u64,
-    /// Views and loans not yet given back.
+    /// Views of the output queue and loans not yet given back; replies of calls belong to no queue and are not in it.
     pub open_leases: u64,
     /// Age of the oldest of them, nanoseconds, to within 10 milliseconds.
     pub oldest_lease_ns: u64,
@@ -638,7 +639,8 @@ pub struct RkKernelMetrics {
     pub queue_ns: RkLatency,
     /// Handler start to end.
     pub handler_ns: RkLatency,
-    /// Replies to calls that had timed out: dropped.
+    /// Replies to calls that had timed out: dropped. A call that helped, and came out of the handler too late, had its reply: that
+    /// one counts as received.
     pub replies_late: u64,
     /// Zero.
     pub reserved: [u64; 7],

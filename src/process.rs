@@ -2,8 +2,8 @@
 //!
 //! # Fork
 //! A child of `fork` has one thread and copies of our locks and queues in whatever state they were; nothing
-//! here may touch them. At the first `rk_runtime_create` a page is mapped with MADV_WIPEONFORK: it reads 1 in
-//! the process that mapped it and 0 in every child, so each export can ask for the price of a load. Before
+//! here may touch them. The first runtime that is created has a page mapped with MADV_WIPEONFORK: it reads 1 in
+//! the process that created it and 0 in every child, so each export can ask for the price of a load. Before
 //! that no state exists and a child may create a runtime of its own. Kernels older than 4.14 lack the
 //! advice; there the process id is compared instead.
 #![allow(unsafe_code)]
@@ -15,25 +15,42 @@ use once_cell::sync::OnceCell;
 
 use crate::sync::{AtomicPtr, AtomicU32, Ordering, prepare_fences};
 
-/// The page, or NULL before the first runtime; the second word is used when the advice is missing.
+/// The page, or NULL before the first runtime; OWNER is used when the advice is missing.
 static PAGE: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
-/// The process that mapped the page; 0 when the page alone tells.
+/// The process that created the first runtime; 0 when the page alone tells.
 static OWNER: AtomicU32 = AtomicU32::new(0);
 /// One thread maps.
-static PREPARED: OnceCell<()> = OnceCell::new();
+static MAPPED: OnceCell<Mapped> = OnceCell::new();
 
-/// Called by every `rk_runtime_create`; the first one maps the page and registers the fences.
-pub(crate) fn prepare() -> io::Result<()> {
-    PREPARED
-        .get_or_try_init(|| {
-            map_page()?;
-            prepare_fences();
-            Ok(())
-        })
-        .copied()
+#[derive(Clone, Copy)]
+struct Mapped {
+    word: &'static AtomicU32,
+    /// The system wipes it in children.
+    is_wiped: bool,
 }
 
-fn map_page() -> io::Result<()> {
+/// Called by every `rk_runtime_create` before anything else: maps the page and registers the fences.
+pub(crate) fn prepare() -> io::Result<()> {
+    MAPPED.get_or_try_init(map_page)?;
+    if PAGE.load(Ordering::Acquire).is_null() {
+        prepare_fences();
+    }
+    Ok(())
+}
+
+/// Called by every `rk_runtime_create` that has succeeded, after `prepare`: from now on children of this process are told apart. Who
+/// has failed to create a runtime has nothing that a child could harm.
+pub(crate) fn own() {
+    if let Some(page) = MAPPED.get().filter(|_| PAGE.load(Ordering::Acquire).is_null()) {
+        if !page.is_wiped {
+            OWNER.store(std::process::id(), Ordering::Relaxed);
+        }
+        page.word.store(1, Ordering::Relaxed);
+        PAGE.store(std::ptr::from_ref(page.word).cast_mut(), Ordering::Release);
+    }
+}
+
+fn map_page() -> io::Result<Mapped> {
     // SAFETY: an anonymous mapping at an address of the kernel's choice.
     let page = unsafe {
         libc::mmap(
@@ -49,14 +66,9 @@ fn map_page() -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the page was just mapped by us.
-    if unsafe { libc::madvise(page, 4096, libc::MADV_WIPEONFORK) } != 0 {
-        OWNER.store(std::process::id(), Ordering::Relaxed);
-    }
-    let word = page.cast::<AtomicU32>();
+    let is_wiped = unsafe { libc::madvise(page, 4096, libc::MADV_WIPEONFORK) } == 0;
     // SAFETY: mapped, aligned, zero; never unmapped.
-    unsafe { &*word }.store(1, Ordering::Relaxed);
-    PAGE.store(word, Ordering::Release);
-    Ok(())
+    Ok(Mapped { word: unsafe { &*page.cast::<AtomicU32>() }, is_wiped })
 }
 
 /// Whether this process is a child of the one that created a runtime.

@@ -123,6 +123,12 @@ mod real {
         compiler_fence(Ordering::SeqCst);
     }
 
+    /// Orders what this thread did before it for who acquires what it stores after it.
+    #[inline(always)]
+    pub(crate) fn release_fence() {
+        fence(Ordering::Release);
+    }
+
     /// A full fence right after a SeqCst read-modify-write, which on x86-64 is one already.
     #[inline(always)]
     pub(crate) fn fence_after_rmw(_label: Label) {
@@ -345,6 +351,10 @@ mod model {
     pub(crate) const RMW_IS_FENCE: bool = false;
 
     pub(crate) fn compiler_only_fence() {}
+
+    pub(crate) fn release_fence() {
+        loom::sync::atomic::fence(Ordering::Release);
+    }
 
     pub(crate) use core::sync::atomic::Ordering;
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};

@@ -252,7 +252,7 @@ pub(super) fn quick_message<'a>(pointer: *const RkMessage) -> Option<Outgoing<'a
 pub(super) fn outgoing<'a>(message: &RkMessage) -> Result<Outgoing<'a>> {
     let (size, limit) = (message.payload_size, isize::MAX as usize);
     if size > limit && !message.payload.is_null() {
-        return Err(Error::TooLarge { kernel: "of any name".into(), size, limit });
+        return Err(Error::TooLargeForAny { size });
     }
     Ok(Outgoing { payload: bytes(message.payload, size, "message.payload")?, ..header(message) })
 }

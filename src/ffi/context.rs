@@ -1,4 +1,4 @@
-//! Inside a handler. A context that is not the one of the handler running on this thread gets a status, or
+//! Inside a handler, on its thread. A context that is not the one of the handler running on this thread gets a status, or
 //! NULL or 0 from the functions that return a value.
 
 use std::ffi::c_void;
@@ -12,7 +12,7 @@ fn encoded(ctx: *const RkContext) -> u64 {
     ctx.addr() as u64
 }
 
-/// The block's state, `rk_program_t.state_size` bytes; NULL when that is 0. Inside a handler.
+/// The block's state, `rk_program_t.state_size` bytes; NULL when that is 0. Inside a handler, on its thread.
 ///
 /// # Safety
 /// `ctx` is what the handler was given; anything else is recognised and gets NULL.
@@ -21,7 +21,7 @@ pub unsafe extern "C" fn rk_context_state(ctx: *mut RkContext) -> *mut c_void {
     guard::value(std::ptr::null_mut(), || context::state(encoded(ctx)))
 }
 
-/// The program's user data. CPU only. Inside a handler.
+/// The program's user data. CPU only. Inside a handler, on its thread.
 ///
 /// # Safety
 /// As rk_context_state.
@@ -30,7 +30,7 @@ pub unsafe extern "C" fn rk_context_user_data(ctx: *mut RkContext) -> *mut c_voi
     guard::value(std::ptr::null_mut(), || context::user_data(encoded(ctx)))
 }
 
-/// The block's scratch, `shared_memory_size` bytes; NULL when that is 0. Inside a handler.
+/// The block's scratch, `shared_memory_size` bytes; NULL when that is 0. Inside a handler, on its thread.
 ///
 /// # Safety
 /// As rk_context_state.
@@ -39,7 +39,7 @@ pub unsafe extern "C" fn rk_context_shared(ctx: *mut RkContext) -> *mut c_void {
     guard::value(std::ptr::null_mut(), || context::shared(encoded(ctx)))
 }
 
-/// The kernel whose handler runs. Inside a handler.
+/// The kernel whose handler runs. Inside a handler, on its thread.
 ///
 /// # Safety
 /// As rk_context_state; anything else gets the handle 0.
@@ -48,7 +48,7 @@ pub unsafe extern "C" fn rk_context_kernel(ctx: *const RkContext) -> RkKernel {
     guard::value(RkKernel { id: 0 }, || context::kernel(encoded(ctx)))
 }
 
-/// The block whose handler runs, from 0. Inside a handler.
+/// The block whose handler runs, from 0. Inside a handler, on its thread.
 ///
 /// # Safety
 /// As rk_context_state; anything else gets 0.
@@ -57,7 +57,7 @@ pub unsafe extern "C" fn rk_context_block(ctx: *const RkContext) -> u32 {
     guard::value(0, || context::block(encoded(ctx)))
 }
 
-/// Blocks of the kernel. Inside a handler.
+/// Blocks of the kernel. Inside a handler, on its thread.
 ///
 /// # Safety
 /// As rk_context_state; anything else gets 0.
@@ -66,7 +66,7 @@ pub unsafe extern "C" fn rk_context_block_count(ctx: *const RkContext) -> u32 {
     guard::value(0, || context::block_count(encoded(ctx)))
 }
 
-/// The thread of the block, from 0; always 0 on CPU. Inside a handler.
+/// The thread of the block, from 0; always 0 on CPU. Inside a handler, on its thread.
 ///
 /// # Safety
 /// As rk_context_state; anything else gets 0.
@@ -75,7 +75,7 @@ pub unsafe extern "C" fn rk_context_thread(ctx: *const RkContext) -> u32 {
     guard::value(0, || context::block(encoded(ctx)).map(|_| 0))
 }
 
-/// Threads of the block; always 1 on CPU. Inside a handler.
+/// Threads of the block; always 1 on CPU. Inside a handler, on its thread.
 ///
 /// # Safety
 /// As rk_context_state; anything else gets 0.
@@ -84,7 +84,7 @@ pub unsafe extern "C" fn rk_context_thread_count(ctx: *const RkContext) -> u32 {
     guard::value(0, || context::block(encoded(ctx)).map(|_| 1))
 }
 
-/// Barrier of the threads of the block; nothing on CPU, where a block is one thread. Inside a handler.
+/// Barrier of the threads of the block; nothing on CPU, where a block is one thread. Inside a handler, on its thread.
 ///
 /// # Safety
 /// As rk_context_state.
@@ -94,7 +94,7 @@ pub unsafe extern "C" fn rk_context_sync(ctx: *mut RkContext) {
 }
 
 /// Whether the kernel is to pause or to end: a handler that takes long asks now and then, and comes to an end. On a
-/// GPU each thread asks for itself, by a trip over the bus, and their answers may differ. Inside a handler.
+/// GPU each thread asks for itself, by a trip over the bus, and their answers may differ. Inside a handler, on its thread.
 ///
 /// # Safety
 /// As rk_context_state; anything else gets false.
@@ -105,7 +105,7 @@ pub unsafe extern "C" fn rk_context_stopping(ctx: *const RkContext) -> bool {
 
 /// Barrier of all blocks of a kernel that was launched with RK_LAUNCH_COOPERATIVE and runs on a GPU: all threads of
 /// all blocks call it, each block inside a handler. False, for all of them alike: the kernel is ending, was not
-/// launched so, or runs on the CPU. Inside a handler.
+/// launched so, or runs on the CPU. Inside a handler, on its thread.
 ///
 /// # Safety
 /// As rk_context_state; anything else gets false.
@@ -114,7 +114,7 @@ pub unsafe extern "C" fn rk_context_grid_sync(ctx: *mut RkContext) -> bool {
     guard::value(false, || context::block(encoded(ctx)).map(|_| false))
 }
 
-/// The time of the kernel's hybrid logical clock: different and larger each time. Inside a handler.
+/// The time of the kernel's hybrid logical clock: different and larger each time. Inside a handler, on its thread.
 ///
 /// # Safety
 /// As rk_context_state; anything else gets zeros.
@@ -127,7 +127,7 @@ pub unsafe extern "C" fn rk_context_now(ctx: *mut RkContext) -> RkTimestamp {
 ///
 /// A call gets it as its reply; a second reply to one call is RK_ERR_INVALID_STATE. The reply to anything else
 /// the host sent goes to the output queue, the reply to a kernel's message to the input of that kernel.
-/// RK_ERR_TOO_LARGE over the kernel's payload limit. Inside on_message.
+/// RK_ERR_TOO_LARGE over the kernel's payload limit. Inside on_message, on its thread.
 ///
 /// # Safety
 /// As rk_context_state; `message` is NULL or valid as the header says.
@@ -146,7 +146,7 @@ pub unsafe extern "C" fn rk_context_reply(ctx: *mut RkContext, message: *const R
 ///
 /// Never fails for lack of room: under RK_OVERFLOW_BLOCK what does not fit is kept and the block takes no
 /// further input until it is out; under RK_OVERFLOW_DEAD_LETTER it becomes a dead letter. RK_ERR_TOO_LARGE
-/// over the kernel's payload limit. Inside a handler.
+/// over the kernel's payload limit. Inside a handler, on its thread.
 ///
 /// # Safety
 /// As rk_context_reply.
@@ -158,7 +158,7 @@ pub unsafe extern "C" fn rk_context_emit(ctx: *mut RkContext, message: *const Rk
 /// Sends to the kernel at the end of a route of rk_connect, to `message->block` of it.
 ///
 /// RK_ERR_FULL is returned and never waited for. A target that has ended: RK_OK and a dead letter. An unknown
-/// or ended route: RK_ERR_NO_ROUTE. Inside a handler.
+/// or ended route: RK_ERR_NO_ROUTE. Inside a handler, on its thread.
 ///
 /// # Safety
 /// As rk_context_reply.

@@ -124,8 +124,9 @@ pub extern "C" fn rk_activate(kernel: RkKernel) -> RkStatus {
     guard::status(|| KernelHandle::from(kernel).activate())
 }
 
-/// Pauses a kernel: waits for the current message of each block; once it returned no handler runs. Messages
-/// still queue. Errors by state as rk_activate, also of a kernel that fails meanwhile. Any thread; not from a handler of this kernel.
+/// Pauses a kernel: waits for the current message of each block; once it returned RK_OK no handler runs. Messages
+/// still queue. Errors by state as rk_activate, also of a kernel that is activated (INVALID_STATE), terminated or
+/// fails before that. Any thread; not from a handler of this kernel.
 #[unsafe(no_mangle)]
 pub extern "C" fn rk_deactivate(kernel: RkKernel) -> RkStatus {
     guard::status(|| KernelHandle::from(kernel).deactivate())
@@ -133,9 +134,10 @@ pub extern "C" fn rk_deactivate(kernel: RkKernel) -> RkStatus {
 
 /// Stops taking messages, handles what is queued, stops.
 ///
-/// Past the timeout the current messages are finished, the rest become dead letters, and the answer is
-/// RK_ERR_TIMEOUT; the kernel has ended all the same unless a handler does not return. A paused kernel has
-/// nothing to drain with: its messages become dead letters at once. Terminating twice is fine, a second caller
+/// If something is left past the timeout, the answer is RK_ERR_TIMEOUT: current messages are finished, the rest
+/// (input, and output that found no room) become dead letters. The kernel has ended all the same, unless a handler
+/// does not return within 100 ms more; then it is TERMINATING until it does. A paused kernel has nothing to drain
+/// with: its input becomes dead letters at once, which is no timeout. Terminating twice is fine, a second caller
 /// waits for the first. The id is free again once the kernel has ended; the handle answers receive, state,
 /// status and metrics until rk_destroy. Any thread; not from a handler of this kernel.
 #[unsafe(no_mangle)]

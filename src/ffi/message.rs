@@ -5,8 +5,8 @@ use super::runtime::find;
 use super::{arg, guard};
 use crate::error::{Error, Result};
 use crate::layout::{
-    RK_ERR_DEVICE, RK_ERR_KERNEL_FAILED, RK_ERR_TERMINATED, RkDeadLetter, RkKernel, RkLoan, RkMessage, RkOp,
-    RkRuntime, RkStatus,
+    RK_ERR_KERNEL_FAILED, RK_ERR_TERMINATED, RkDeadLetter, RkKernel, RkLoan, RkMessage, RkOp, RkRuntime,
+    RkStatus,
 };
 use crate::runtime::{KernelHandle, lease};
 
@@ -101,7 +101,7 @@ pub unsafe extern "C" fn rk_reserve(
 ///
 /// The loan is cleared. `used` over the loan's size is RK_ERR_INVALID_ARGUMENT and leaves it open; a kernel
 /// that has ended is RK_ERR_TERMINATED and the loan is given back. A loan committed or aborted before is
-/// RK_ERR_INVALID_HANDLE. One thread at a time per loan.
+/// RK_ERR_INVALID_HANDLE. Any thread, one at a time per loan.
 ///
 /// # Safety
 /// Pointers are NULL or valid as the header says.
@@ -130,14 +130,14 @@ const EMPTY: RkMessage = RkMessage {
 
 /// Clears a loan that is settled: also one whose kernel has ended.
 fn settle(loan: *mut RkLoan, result: Result<()>) -> Result<()> {
-    let ended = [RK_ERR_TERMINATED, RK_ERR_KERNEL_FAILED, RK_ERR_DEVICE];
+    let ended = [RK_ERR_TERMINATED, RK_ERR_KERNEL_FAILED];
     if result.as_ref().err().is_none_or(|error| ended.contains(&error.status())) {
         arg::clear_loan(loan);
     }
     result
 }
 
-/// Gives a loan back unsent; its slot is skipped. One thread at a time per loan.
+/// Gives a loan back unsent; its slot is skipped. Any thread, one at a time per loan.
 ///
 /// # Safety
 /// Pointers are NULL or valid as the header says.
@@ -181,7 +181,7 @@ pub unsafe extern "C" fn rk_reserve_batch(
 
 /// Sends whole loans, in order; `headers` NULL means all zero.
 ///
-/// All loans are settled, also when some of them cannot be sent; the first failure is returned. One thread at
+/// All loans are settled, also when some of them cannot be sent; the first failure is returned. Any thread, one at
 /// a time per loan.
 ///
 /// # Safety
@@ -303,8 +303,8 @@ fn release(message: *mut RkMessage) -> Result<()> {
     Ok(())
 }
 
-/// Gives several messages back; the valid ones also when some are not, the first failure is returned. One
-/// thread at a time per view.
+/// Gives several messages back; the valid ones also when some are not, the first failure is returned. Any
+/// thread, one at a time per view.
 ///
 /// # Safety
 /// Pointers are NULL or valid as the header says.

@@ -25,7 +25,8 @@ pub extern "C" fn rk_runtime_options_init() -> RkRuntimeOptions {
 /// Creates a runtime: its workers start here.
 ///
 /// `options` NULL means the defaults. The environment variable RK_BACKEND (cpu or cuda) overrides
-/// RK_BACKEND_AUTO. Errors: INVALID_ARGUMENT, STRUCT_SIZE, BACKEND_UNAVAILABLE, OUT_OF_MEMORY. Any thread.
+/// RK_BACKEND_AUTO. Errors: INVALID_ARGUMENT, STRUCT_SIZE, BACKEND_UNAVAILABLE, NO_DEVICE, DEVICE, OUT_OF_MEMORY,
+/// INTERNAL (a thread or a page that the system refused; rk_last_backend_code is its errno). Any thread.
 ///
 /// # Safety
 /// Pointers are NULL or valid as the header says.

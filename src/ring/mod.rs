@@ -81,15 +81,13 @@ mod wait;
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{AtomicBool, AtomicU64, Label, Ordering, heavy_fence, order};
+use crate::sync::{AtomicBool, AtomicU64, Label, Ordering, heavy_fence, order, release_fence};
 
 #[cfg(not(rk_loom))]
 pub(crate) use memory::{Express, Keeps, express_mark};
 pub(crate) use memory::{Header, Memory};
 pub(crate) use receiver::Received;
-#[cfg(rk_loom)]
-pub(crate) use sender::Claim;
-pub(crate) use sender::ClaimError;
+pub(crate) use sender::{Claim, ClaimError};
 pub(crate) use wait::EventCount;
 
 /// Bit of `tail` that closes the ring.
@@ -101,6 +99,8 @@ pub(crate) struct Ring {
     tail: CachePadded<Tail>,
     head: CachePadded<AtomicU64>,
     memory: Memory,
+    /// The highest count of [`Ring::sent`] that was told.
+    said: AtomicU64,
     mask: u64,
     shift: u32,
     /// One thread at a time sends.
@@ -142,6 +142,7 @@ impl Ring {
             }),
             head: CachePadded::new(AtomicU64::new(0)),
             memory,
+            said: AtomicU64::new(0),
             mask: u64::from(capacity) - 1,
             shift: capacity.trailing_zeros(),
             has_one_sender: false,
@@ -243,9 +244,33 @@ impl Ring {
         self.memory.payload(self.index(position))
     }
 
-    /// Counts messages that come from a kernel.
-    pub(crate) fn count_foreign(&self, messages: u64) {
-        self.tail.foreign.fetch_add(messages, Ordering::Relaxed);
+    /// Claims a slot for the message of another kernel. Counted before: see [`Ring::sent`].
+    #[inline(always)]
+    pub(crate) fn claim_foreign(&self) -> Result<Claim<'_>, ClaimError> {
+        self.tail.foreign.fetch_add(1, Ordering::Relaxed);
+        release_fence();
+        let claim = self.claim_batch(1);
+        if claim.is_err() {
+            self.tail.foreign.fetch_sub(1, Ordering::Relaxed);
+        }
+        claim
+    }
+
+    /// Claims up to `count` slots to be lent; the same holds.
+    pub(crate) fn claim_lent(&self, count: u64) -> Result<Claim<'_>, ClaimError> {
+        self.tail.lent.fetch_add(count, Ordering::Relaxed);
+        release_fence();
+        let claim = self.claim_batch(count);
+        self.uncount_lent(count - claim.as_ref().map_or(0, Claim::remaining));
+        claim
+    }
+
+    /// Messages of the host: never more than were claimed, and never less than was said before.
+    pub(crate) fn sent(&self) -> u64 {
+        let tail = self.tail();
+        // Read after the tail. What is no message of the host was counted before its claim, so what `tail` has of that is in here.
+        let sent = tail.saturating_sub(self.foreign() + self.lent());
+        self.said.fetch_max(sent, Ordering::Relaxed).max(sent)
     }
 
     /// Messages that came from kernels.
@@ -253,18 +278,13 @@ impl Ring {
         self.tail.foreign.load(Ordering::Relaxed)
     }
 
-    /// Counts places that were lent.
-    pub(crate) fn count_lent(&self, places: u64) {
-        self.tail.lent.fetch_add(places, Ordering::Relaxed);
-    }
-
-    /// Takes places out of that count again, as they became messages.
+    /// Takes lent places out of the count again, as they became messages.
     pub(crate) fn uncount_lent(&self, places: u64) {
         self.tail.lent.fetch_sub(places, Ordering::Relaxed);
     }
 
     /// Places that were lent and hold no message.
-    pub(crate) fn lent(&self) -> u64 {
+    fn lent(&self) -> u64 {
         self.tail.lent.load(Ordering::Relaxed)
     }
 }

@@ -15,15 +15,8 @@
 //! in front of a drain, a poke. A sender between claim and publish is not work: it wakes the block itself
 //! after it has published.
 //!
-//! # Stalled
-//! Output that found no room is kept here, in order, and the block takes no input until it is out (messages
-//! for this same block excepted: only taking input can make room for them). The block marks itself stalled,
-//! passes a heavy fence and tries once more before it leaves; who releases a slot passes the light fence and
-//! looks for stalled blocks. One of the two sees the other.
-//!
-//! Messages to kernels from a block elsewhere that find no room are *posted* instead: they wait for room in the same way (of each
-//! target, in order) and the block goes on, for its sender has credit for no more than the target's queue has places.
-//! They are out, or dead letters, before the block ends.
+//! # Output that finds no room
+//! See `kept.rs`.
 //!
 //! # The end
 //! The ring is closed first, so its tail is final. Drain and Discard go on until head has come to the tail:
@@ -41,7 +34,8 @@ use super::buffer::Buffer;
 use super::context::{self, Session};
 use super::dead::Letter;
 use super::gate::Gate;
-use super::kernel::{HARD, Kernel, LATE, Phase, SHUTDOWN};
+use super::kept::Kept;
+use super::kernel::{HARD, Kernel, LATE, OVERDUE, Phase, SHUTDOWN};
 use super::options::Mode;
 use super::remote::{self, Remote};
 use super::{calls, lease};
@@ -49,21 +43,7 @@ use crate::layout::*;
 use crate::limits::{BATCH_MAX, STREAM_MIN};
 use crate::metrics::BlockCounters;
 use crate::ring::{Received, Ring};
-use crate::sync::{
-    Arc, AtomicBool, AtomicU32, AtomicU64, Guarded, Label, Ordering, heavy_fence, monotonic_ns,
-};
-
-/// Output that found no room.
-#[derive(Debug)]
-pub(crate) struct Kept {
-    /// The kernel it is for; 0 = the host.
-    pub(crate) target: u64,
-    /// The block of that kernel.
-    pub(crate) block: u32,
-    pub(crate) deadline_ns: u64,
-    pub(crate) header: crate::ring::Header,
-    pub(crate) payload: Buffer,
-}
+use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Guarded, Ordering, monotonic_ns};
 
 /// What only the runner touches.
 #[derive(Debug)]
@@ -114,7 +94,7 @@ pub(crate) struct Block {
     /// It waits for room in the output ring.
     pub(crate) stalled: AtomicBool,
     /// It keeps output and takes no input.
-    full: AtomicBool,
+    pub(super) full: AtomicBool,
     started: AtomicBool,
     /// Index in the table of leases of the input ring, 0 = none.
     pub(crate) loan_lease: AtomicU32,
@@ -269,13 +249,14 @@ pub(crate) fn has_work(kernel: &Kernel, index: u32) -> bool {
     let is_stuck = block.full.load(Ordering::Relaxed) && control & HARD == 0;
     if let Some((remote, ring)) = block.elsewhere_parts() {
         return remote::has_news(kernel, index, &**remote, ring)
-            || (Kernel::ends(phase) && remote.has_ended() && !is_stuck);
+            || (Kernel::ends(phase) && remote.has_ended() && (!is_stuck || discards(phase, ring)));
     }
     if phase == Phase::Rest {
         return false;
     }
     if block.full.load(Ordering::Relaxed) {
-        return !is_stuck;
+        let has_input = |ring| discards(phase, ring) || lease::is_loan_at_head(kernel, index, ring);
+        return !is_stuck || (phase == Phase::Discard && block.input.get().is_some_and(has_input));
     }
     let starts = kernel.code.has_start_or_stop() && !block.started.load(Ordering::Relaxed);
     match block.input.get() {
@@ -283,6 +264,11 @@ pub(crate) fn has_work(kernel: &Kernel, index: u32) -> bool {
         Some(ring) if phase == Phase::Run => starts || ring.is_readable(),
         Some(ring) => ring.is_readable() || ring.is_drained() || lease::is_loan_at_head(kernel, index, ring),
     }
+}
+
+/// Whether there is input that becomes dead letters: for that no output has to be out.
+fn discards(phase: Phase, ring: &Ring) -> bool {
+    phase == Phase::Discard && ring.is_readable()
 }
 
 /// The turns of a runner.
@@ -300,7 +286,8 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
     loop {
         let control = kernel.control();
         let phase = Kernel::phase(control);
-        if !turn.put_out_kept(control) {
+        let is_out = turn.put_out_kept(control) && body.posted() == 0;
+        if !is_out && phase != Phase::Discard {
             return After::Idle;
         }
         // Not before what the last handler left was put out, or marked as stalled.
@@ -329,7 +316,7 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
                 }
                 return After::Idle;
             }
-            None => match turn.try_end() {
+            None => match turn.try_end(is_out) {
                 Some(after) => return after,
                 None => continue,
             },
@@ -354,123 +341,13 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Puts out what was kept; false: the block is stalled and takes no input.
-    pub(super) fn put_out_kept(&self, control: u32) -> bool {
-        if self.block.poked.load(Ordering::Relaxed) {
-            self.block.poked.swap(false, Ordering::SeqCst);
-        }
-        if self.block.stalled.load(Ordering::Relaxed) {
-            self.block.stalled.store(false, Ordering::SeqCst);
-            self.kernel.stalled.fetch_sub(1, Ordering::Relaxed);
-        }
-        let full = !self.put_out() && {
-            if control & HARD != 0 {
-                self.drop_kept(control, &self.body.extra().kept);
-            } else {
-                self.stall();
-            }
-            !self.put_out()
-        };
-        let takes_input = !full || !self.is_stuck();
-        // Only if it changes: senders read this line.
-        if self.block.full.load(Ordering::Relaxed) == takes_input {
-            self.block.full.store(!takes_input, Ordering::Relaxed);
-        }
-        takes_input
-    }
-
-    /// Whether something waits for room that the block does not make by taking input.
-    pub(super) fn is_stuck(&self) -> bool {
-        let here = |block: u32| block == self.index || block == RK_ANY_BLOCK;
-        let own = |kept: &Kept| kept.target == self.kernel.handle && here(kept.block);
-        self.body.has_kept() && self.body.extra().kept.borrow().front().is_some_and(|kept| !own(kept))
-    }
-
-    /// Marks the block where those look who make room, and passes the fence.
-    fn stall(&self) {
-        let target = self.body.extra().kept.borrow().front().map_or(0, |kept| kept.target);
-        if target == 0 {
-            self.block.stalled.store(true, Ordering::SeqCst);
-            self.kernel.stalled.fetch_add(1, Ordering::SeqCst);
-        } else {
-            context::wait_for_room(target, self.kernel, self.index);
-        }
-        heavy_fence(Label::E2);
-    }
-
-    /// Puts out as much as there is room for; true when nothing is left.
-    fn put_out(&self) -> bool {
-        if !self.body.has_kept() {
-            return true;
-        }
-        let mut kept = self.body.extra().kept.borrow_mut();
-        while let Some(first) = kept.front() {
-            if !context::put_out(self.kernel, self.index, first) {
-                return false;
-            }
-            kept.pop_front();
-        }
-        true
-    }
-
-    /// Puts out what was posted, in the order of each target; false: some is left, and this block is poked when there is room.
-    pub(super) fn put_out_posted(&self, control: u32) -> bool {
-        if self.body.posted() == 0 {
-            return true;
-        }
-        if control & HARD != 0 {
-            self.drop_kept(control, &self.body.extra().posted);
-            return true;
-        }
-        let blocked = self.try_posted();
-        if blocked.is_empty() {
-            return true;
-        }
-        blocked.iter().for_each(|target| context::wait_for_room(*target, self.kernel, self.index));
-        heavy_fence(Label::E2);
-        let is_out = self.try_posted().is_empty();
-        if !is_out {
-            self.block.full.store(true, Ordering::Relaxed);
-        }
-        is_out
-    }
-
-    /// The targets that have no room.
-    fn try_posted(&self) -> Vec<u64> {
-        // What was kept for a target goes first.
-        let extra = self.body.extra();
-        let mut blocked: Vec<u64> = extra.kept.borrow().iter().map(|kept| kept.target).collect();
-        let mut left = Vec::new();
-        extra.posted.borrow_mut().retain(|posted| {
-            let stays =
-                blocked.contains(&posted.target) || !context::put_out(self.kernel, self.index, posted);
-            if stays && !left.contains(&posted.target) {
-                left.push(posted.target);
-                blocked.push(posted.target);
-            }
-            stays
-        });
-        left
-    }
-
-    /// Turns what was kept into dead letters.
-    fn drop_kept(&self, control: u32, list: &RefCell<VecDeque<Kept>>) {
-        let kept = std::mem::take(&mut *list.borrow_mut());
-        for kept in kept {
-            let letter = Letter {
-                kernel: self.kernel.handle,
-                block: self.index,
-                deadline_ns: kept.deadline_ns,
-                header: kept.header,
-                ..end_letter(self.kernel, control)
-            };
-            self.count_late(control);
-            self.kernel.dead_letter(letter, kept.payload.bytes(), 0);
-        }
-    }
-
     pub(super) fn count_late(&self, control: u32) {
-        self.kernel.discarded_late.fetch_add(u64::from(control & LATE != 0), Ordering::Relaxed);
+        self.count_if(control & LATE != 0);
+    }
+
+    /// Something came too late for a terminate.
+    pub(super) fn count_if(&self, is_late: bool) {
+        self.kernel.discarded_late.fetch_add(u64::from(is_late), Ordering::Relaxed);
     }
 
     /// Runs `on_start` if it has not run; false: the kernel has failed over it.
@@ -521,7 +398,11 @@ impl Turn<'_> {
             // SAFETY: as above.
             match if goes_on { unsafe { ring.peek() } } else { None } {
                 Some(next) => received = next,
-                None => return handled,
+                None => {
+                    let came_meanwhile = self.kernel.control() & !control;
+                    self.count_if(phase != Phase::Discard && came_meanwhile & OVERDUE != 0);
+                    return handled;
+                }
             }
         }
     }
@@ -597,7 +478,7 @@ impl Turn<'_> {
     }
 
     /// With no message at head while the kernel ends: `None` to go on, or how the turns end.
-    fn try_end(&self) -> Option<After> {
+    fn try_end(&self, is_out: bool) -> Option<After> {
         if let Some(ring) = self.block.input.get().filter(|ring| !ring.is_drained()) {
             // A sender is between claim and publish and wakes the block afterwards; or it is a loan.
             return if lease::revoke_at_head(self.kernel, self.index, ring) {
@@ -605,6 +486,12 @@ impl Turn<'_> {
             } else {
                 Some(After::Idle)
             };
+        }
+        if !is_out {
+            if self.body.posted() != 0 {
+                self.block.full.store(true, Ordering::Relaxed);
+            }
+            return Some(After::Idle);
         }
         if !self.body.stopped.replace(true) && self.block.started.load(Ordering::Relaxed) {
             let stopped = context::session(self.kernel, self.index, self.body, |session| {
@@ -617,8 +504,9 @@ impl Turn<'_> {
             return None;
         }
         let status = self.kernel.ended_error().status();
+        let reason = if status == RK_ERR_KERNEL_FAILED { RK_DEAD_HANDLER } else { RK_DEAD_TERMINATED };
         let unanswered = self.body.extra.get().map(|extra| extra.unanswered.take());
-        unanswered.into_iter().flatten().for_each(|token| calls::fail(token, status));
+        unanswered.into_iter().flatten().for_each(|token| calls::fail(token, status, reason));
         Some(After::Done)
     }
 }

@@ -30,8 +30,8 @@ pub(crate) struct Reply {
     pub(crate) header: Header,
     /// RK_OK: the message below. Else the call failed with it.
     pub(crate) status: RkStatus,
-    /// The block that replied.
-    pub(crate) block: u32,
+    /// The block that replied; of a call that failed the reason, one of `RK_DEAD_*`, or 0 when there was no memory for a reply.
+    block: u32,
     large: Option<Box<Buffer>>,
     small: [u8; SMALL],
 }
@@ -145,6 +145,15 @@ fn give_back(index: u32) {
     }
 }
 
+/// What a call got instead of a reply.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failure {
+    pub(crate) status: RkStatus,
+    /// One of `RK_DEAD_*`, or 0: there was no memory for a reply of `bytes` bytes.
+    pub(crate) reason: u32,
+    pub(crate) bytes: usize,
+}
+
 /// A call in progress, the caller's end. Dropped, it is given up.
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -188,13 +197,17 @@ impl Call {
         abandoned
     }
 
-    /// What the reply that is there says: RK_OK, or why there is none; and the bytes that were to be copied.
-    pub(crate) fn status(&self) -> (RkStatus, usize) {
+    /// Why there is no reply, of a call that has ended without.
+    pub(crate) fn failure(&self) -> Failure {
         assert!(self.is_done());
-        self.place.reply(|reply| (reply.status, reply.header.payload_size as usize))
+        self.place.reply(|reply| Failure {
+            status: reply.status,
+            reason: reply.block,
+            bytes: reply.header.payload_size as usize,
+        })
     }
 
-    /// The view of the reply that is there, for the application to give back; `None`: there is none ([`Call::status`]).
+    /// The view of the reply that is there, for the application to give back; `None`: there is none ([`Call::failure`]).
     #[inline(always)]
     pub(crate) fn view(&mut self) -> Option<RkMessage> {
         let lease = self.token();
@@ -228,8 +241,10 @@ pub(crate) fn reply(token: u64, block: u32, header: &Header, payload: &[u8]) -> 
             reply.header.timestamp = header.timestamp;
             reply.block = block;
             let room = reply.room(payload.len());
-            reply.status = if room.is_null() { RK_ERR_OUT_OF_MEMORY } else { RK_OK };
-            if !room.is_null() {
+            reply.status = RK_OK;
+            if room.is_null() {
+                (reply.status, reply.block) = (RK_ERR_OUT_OF_MEMORY, 0);
+            } else {
                 // SAFETY: room for so many bytes, that only who fills the place touches.
                 unsafe { std::ptr::copy_nonoverlapping(payload.as_ptr(), room, payload.len()) };
             }
@@ -247,11 +262,11 @@ pub(crate) fn fetch(token: u64) {
     }
 }
 
-/// Ends a call with a failure; nothing happens when it has a reply already or its caller is gone.
-pub(crate) fn fail(token: u64, status: RkStatus) {
+/// Ends a call with a failure and its reason; nothing happens when it has a reply already or its caller is gone.
+pub(crate) fn fail(token: u64, status: RkStatus, reason: u32) {
     let lease = Lease::decode(token);
     if let Some(place) = place(lease.index) {
-        place.complete(lease.position, |reply| reply.status = status);
+        place.complete(lease.position, |reply| (reply.status, reply.block) = (status, reason));
     }
 }
 

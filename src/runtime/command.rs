@@ -7,14 +7,15 @@
 //! 3. The last block ends the kernel: the program is let go (its user data may be given back here), the id is
 //!    freed, the state says TERMINATED, and then everybody who waits is told. Who sees `ended` sees all of it.
 //!
-//! Between 1 and 3 a terminate may run out of time: it sets DISCARD, HARD and LATE and schedules again. Blocks
-//! of handlers that do not return stay RUNNING; the kernel stays TERMINATING until they do.
+//! Between 1 and 3 a terminate may run out of time: it sets DISCARD, HARD, OVERDUE and, unless the kernel discarded
+//! before, LATE, and schedules again. What is dropped after that, and a message whose handling ends after that, makes the
+//! answer a timeout. Blocks of handlers that do not return stay RUNNING; the kernel stays TERMINATING until they do.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::kernel::{DISCARD, HARD, Kernel, LATE, Phase, SHUTDOWN};
+use super::kernel::{DISCARD, HARD, Kernel, LATE, OVERDUE, Phase, SHUTDOWN};
 use super::lifecycle::{KernelState, Step, Verb, step};
 use super::{blocking, log};
 use crate::error::{Error, Result};
@@ -75,7 +76,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Pauses it; when this returns no handler of it runs, unless somebody activated it again meanwhile.
+    /// Pauses it; when this has succeeded no handler of it runs. An error by state if somebody activated or ended it before that.
     pub(crate) fn deactivate(&self) -> Result<()> {
         {
             let verbs = lock(&self.verbs);
@@ -86,16 +87,20 @@ impl Kernel {
             }
         }
         self.lifecycle.notify_all();
-        blocking::wait(&self.lifecycle, u64::MAX, || {
+        let is_quiet = || {
             let before = self.answers();
-            let is_over = self.state() != KernelState::Deactivated
-                || !self.blocks.iter().any(super::block::Block::runs_a_handler) && self.answers() == before;
-            is_over.then_some(())
+            !self.blocks.iter().any(super::block::Block::runs_a_handler) && self.answers() == before
+        };
+        let outcome = blocking::wait(&self.lifecycle, u64::MAX, || {
+            let is_quiet = is_quiet();
+            // After the look: it was paused all that time, or a second caller paused it again.
+            match step(self.state(), Verb::Deactivate) {
+                Step::Stay => is_quiet.then_some(Ok(())),
+                Step::Go(_) => Some(Err(self.refuse("deactivate", Step::Invalid))),
+                refused => Some(Err(self.refuse("deactivate", refused))),
+            }
         });
-        match self.state() {
-            KernelState::Failed => Err(self.ended_error()),
-            _ => Ok(()),
-        }
+        outcome.unwrap_or(Ok(()))
     }
 
     /// The answers of blocks elsewhere as one number (the hash of Fowler, Noll and Vo over words).
@@ -171,7 +176,7 @@ impl Kernel {
             }
             // A kernel that discarded from the start has not run out of time by discarding.
             let late = if self.control() & DISCARD == 0 { LATE } else { 0 };
-            self.command(&verbs, self.control() | DISCARD | HARD | late);
+            self.command(&verbs, self.control() | DISCARD | HARD | OVERDUE | late);
         }
         self.schedule_all();
     }

@@ -10,11 +10,12 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ffi::c_void;
 
-use super::block::{Body, Kept};
+use super::block::Body;
 use super::buffer::Buffer;
 use super::calls;
 use super::dead::Letter;
 use super::handle::KernelHandle;
+use super::kept::Kept;
 use super::kernel::{Kernel, Phase, Source};
 use super::message::Outgoing;
 use super::remote::{Op, Record};
@@ -387,7 +388,12 @@ impl Invocation<'_> {
         });
         match sent {
             Ok(()) => kernel.block(self.index).counters.to_kernels.bump(),
-            Err(Error::Terminated { .. } | Error::KernelFailed { .. } | Error::BadHandle { .. }) => {
+            Err(
+                Error::Terminated { .. }
+                | Error::KernelFailed { .. }
+                | Error::KernelLost { .. }
+                | Error::BadHandle { .. },
+            ) => {
                 let header = self.header(message, message.correlation);
                 let block = message.block;
                 let deadline_ns = message.deadline_ns;

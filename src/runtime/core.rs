@@ -108,6 +108,14 @@ impl Core {
         self.accepting.store(false, Ordering::SeqCst);
     }
 
+    /// Whether no program has this name.
+    pub(crate) fn check_name(&self, name: &Arc<str>) -> Result<()> {
+        if lock(&self.programs).contains_key(name) {
+            return Err(Error::AlreadyExists { what: "program", name: Arc::clone(name) });
+        }
+        Ok(())
+    }
+
     /// Takes the program, unless it is refused.
     pub(crate) fn register(&self, program: &mut Option<Program>) -> Result<()> {
         let mut programs = lock(&self.programs);
@@ -252,7 +260,7 @@ impl Core {
     pub(crate) fn dead_letter(&self, letter: Letter, payload: &[u8], token: u64) {
         self.dead.push(letter, payload);
         if token != 0 {
-            calls::fail(token, letter.status);
+            calls::fail(token, letter.status, letter.reason);
         }
     }
 }

@@ -469,8 +469,7 @@ fn conclude(mut call: calls::Call, kernel: &Kernel, deadline: u64, timeout_ns: u
     if let Some(message) = call.view() {
         return Ok(message);
     }
-    let (status, bytes) = call.status();
-    Err(call_error(kernel, status, bytes))
+    Err(call_error(kernel, call.failure()))
 }
 
 /// What a sender does between two looks at a full queue.
@@ -491,16 +490,20 @@ fn await_reply(call: &calls::Call, deadline: u64) -> bool {
     crate::ring::EventCount::poll(&mut look).is_some() || blocking::section(|| call.sleep(deadline))
 }
 
-/// What a call answers when its message was not handled.
-fn call_error(kernel: &Kernel, status: RkStatus, bytes: usize) -> Error {
+/// What a call answers that has no reply. By the reason first: a handler may return any status.
+fn call_error(kernel: &Kernel, failure: calls::Failure) -> Error {
     let id = Arc::clone(&kernel.id);
-    match status {
-        RK_ERR_TERMINATED => Error::Terminated { kernel: id, state: "ended" },
-        RK_ERR_KERNEL_FAILED => Error::KernelFailed { kernel: id, status },
-        RK_ERR_SHUTDOWN => Error::Shutdown,
-        RK_ERR_OUT_OF_MEMORY => Error::OutOfMemory { what: "a reply", bytes },
-        RK_ERR_TIMEOUT => Error::Expired { kernel: id },
-        status => Error::Handler { kernel: id, status },
+    match (failure.reason, failure.status) {
+        (0, _) => Error::OutOfMemory { what: "a reply", bytes: failure.bytes },
+        (RK_DEAD_TERMINATED, _) => Error::Terminated { kernel: id, state: "ended" },
+        (RK_DEAD_SHUTDOWN, _) => Error::Shutdown,
+        (RK_DEAD_EXPIRED, _) => Error::Expired { kernel: id },
+        (_, RK_ERR_KERNEL_FAILED) => match kernel.ended_error() {
+            failed @ (Error::KernelFailed { .. } | Error::KernelLost { .. }) => failed,
+            // Terminated since.
+            _ => Error::KernelFailed { kernel: id, status: RK_ERR_KERNEL_FAILED },
+        },
+        (_, status) => Error::Handler { kernel: id, status },
     }
 }
 

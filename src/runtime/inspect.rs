@@ -21,8 +21,7 @@ impl Kernel {
     pub(crate) fn sums(&self) -> Sums {
         let mut sums = Sums { received: self.output.get().map_or(0, Ring::head), ..Sums::default() };
         for ring in self.inputs() {
-            let tail = ring.tail();
-            sums.sent += tail.saturating_sub(ring.foreign() + ring.lent());
+            sums.sent += ring.sent();
             sums.from_kernels += ring.foreign();
         }
         for block in self.blocks.iter() {

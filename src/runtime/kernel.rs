@@ -51,6 +51,8 @@ pub(crate) const HARD: u32 = 1 << 9;
 pub(crate) const SHUTDOWN: u32 = 1 << 10;
 /// DISCARD was set because a drain ran out of time: what is discarded now makes it a timeout.
 pub(crate) const LATE: u32 = 1 << 11;
+/// A terminate ran out of time: kept output that is dropped now makes it a timeout, and so does a handler that was running.
+pub(crate) const OVERDUE: u32 = 1 << 12;
 
 /// What makes the blocks of a kernel run; a backend's.
 pub(crate) trait Driver: Send + Sync {
@@ -277,7 +279,7 @@ impl Kernel {
         if let Some(lost) = self.core.lost.get()
             && self.state() == KernelState::Failed
         {
-            return lost.clone();
+            return Error::KernelLost { kernel: Arc::clone(&self.id), cause: Arc::new(Error::clone(lost)) };
         }
         match self.state() {
             KernelState::Failed => Error::KernelFailed {
@@ -309,10 +311,7 @@ impl Kernel {
             RK_ANY_BLOCK if grid == 1 => Ok((0, 1)),
             RK_ANY_BLOCK => Ok((self.next_block.fetch_add(1, Ordering::Relaxed) % grid, grid)),
             block if block < grid => Ok((block, 1)),
-            block => {
-                let rule = "the kernel has no such block";
-                Err(Error::OutOfRange { argument: "block", value: i128::from(block), rule })
-            }
+            block => Err(Error::NoBlock { kernel: Arc::clone(&self.id), block, count: grid }),
         }
     }
 
@@ -397,11 +396,8 @@ impl Kernel {
         for offset in 0..tries {
             let block = (first + offset) % self.options.grid_size;
             let ring = self.input(block)?;
-            match ring.claim_batch(1) {
+            match if source.is_some() { ring.claim_foreign() } else { ring.claim_batch(1) } {
                 Ok(mut claim) => {
-                    if source.is_some() {
-                        ring.count_foreign(1);
-                    }
                     let header = self.input_header(message, source);
                     claim.publish(&header, message.payload, token, message.deadline_ns);
                     return Ok(block);
@@ -420,13 +416,11 @@ impl Kernel {
     #[inline(always)]
     pub(crate) fn quick_send(&self, message: &Outgoing<'_>, source: Option<&Kernel>) -> bool {
         let Some((block, ring)) = self.quick_target(message) else { return false };
-        let mut claim = match ring.claim_batch(1) {
+        let claim = if source.is_some() { ring.claim_foreign() } else { ring.claim_batch(1) };
+        let mut claim = match claim {
             Ok(claim) => claim,
             Err(error) => return self.was_refused(block, error),
         };
-        if source.is_some() {
-            ring.count_foreign(1);
-        }
         let source = source.map(|kernel| Source { kernel, stamp: None });
         claim.publish(&self.input_header(message, source), message.payload, 0, message.deadline_ns);
         self.announce(block);

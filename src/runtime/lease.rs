@@ -179,7 +179,7 @@ pub(crate) fn reserve(
         let block = (first + offset) % kernel.options.grid_size;
         let ring = kernel.input(block)?;
         let (index, base) = entry_of(kernel, Some(block))?;
-        let mut claim = match ring.claim_batch(count) {
+        let mut claim = match ring.claim_lent(count) {
             Ok(claim) => claim,
             Err(crate::ring::ClaimError::Full) => continue,
             Err(error) => {
@@ -188,7 +188,6 @@ pub(crate) fn reserve(
             }
         };
         let now = monotonic_coarse_ns();
-        ring.count_lent(claim.remaining());
         while claim.remaining() > 0 {
             let position = claim.next_position();
             let lease = Lease::at(Kind::Loan, index, base, position).encode();
@@ -342,9 +341,7 @@ pub fn abort(loan: &RkLoan) -> Result<()> {
     let header = Header { payload_size: SLOT_SKIPPED, ..Header::default() };
     match give_loan_back(loan, &header, 0) {
         // There is nothing to be told about a message that was not wanted.
-        Err(error) if [RK_ERR_TERMINATED, RK_ERR_KERNEL_FAILED, RK_ERR_DEVICE].contains(&error.status()) => {
-            Ok(())
-        }
+        Err(error) if [RK_ERR_TERMINATED, RK_ERR_KERNEL_FAILED].contains(&error.status()) => Ok(()),
         result => result,
     }
 }

@@ -25,6 +25,7 @@ mod handle;
 mod hazard;
 mod help;
 mod inspect;
+pub(crate) mod kept;
 pub(crate) mod kernel;
 mod lifecycle;
 mod message;

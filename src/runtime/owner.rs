@@ -72,6 +72,7 @@ pub(crate) fn create(options: RuntimeOptions, open: Open) -> Result<u64> {
     let mut runtimes = RUNTIMES.write().unwrap_or_else(|poisoned| poisoned.into_inner());
     runtimes.get_or_insert_default().insert(handle, runtime);
     drop(runtimes);
+    process::own();
     log::write(log::Level::Info, || format!("a runtime with {} workers was created", options.worker_threads));
     Ok(handle)
 }
@@ -169,7 +170,10 @@ impl Runtime {
         let under_way = self.core.under_way();
         let result = match &program {
             _ if !self.core.is_accepting() => Err(Error::Shutdown),
-            Some(new) => self.threads.prepare(new).and_then(|()| self.core.register(&mut program)),
+            // The name first: preparing may take long, and takes memory of the device.
+            Some(new) => (self.core.check_name(&new.name))
+                .and_then(|()| self.threads.prepare(new))
+                .and_then(|()| self.core.register(&mut program)),
             None => Ok(()),
         };
         drop(under_way);

@@ -169,7 +169,9 @@ pub(super) fn turn(turn: &Turn<'_>, remote: &dyn Remote, ring: &Ring) -> Option<
     if phase == Phase::Drain && !ended {
         lease::revoke_at_head(kernel, index, ring);
     }
-    (!ended || full || !is_posted || !Kernel::ends(phase)).then_some(After::Idle)
+    // What is discarded here waits for no output.
+    let is_held_up = (full || !is_posted) && phase != Phase::Discard;
+    (!ended || is_held_up || !Kernel::ends(phase)).then_some(After::Idle)
 }
 
 /// How far a record's count of what was taken is ahead of `head`; 0 when it is behind.

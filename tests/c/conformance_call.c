@@ -284,6 +284,31 @@ static void what_would_wait_for_its_own_handler_is_refused(void) {
   OK(rk_runtime_destroy(nested_runtime));
 }
 
+/* The sentence tells a status that a handler returned from the library's own. */
+static void a_handler_may_return_what_the_library_answers(void) {
+  static const rk_status_t statuses[] = {RK_ERR_TERMINATED, RK_ERR_SHUTDOWN,       RK_ERR_TIMEOUT,
+                                         RK_ERR_NO_DEVICE,  RK_ERR_OUT_OF_MEMORY, 42};
+  rk_runtime_t *runtime = make_runtime(1);
+  rk_launch_options_t options = options_for("status", mode);
+  rk_message_t reply, last = check_message("m", 1);
+  rk_kernel_t kernel;
+  char said[256], expected[128];
+  size_t i;
+  OK(rk_launch(runtime, "k", &options, &kernel));
+  for (i = 0; i < sizeof statuses / sizeof *statuses; i++) {
+    rk_message_t request = check_message(&statuses[i], sizeof statuses[i]);
+    CHECK_STATUS(rk_call(kernel, &request, &reply, RK_FOREVER), statuses[i]);
+    snprintf(expected, sizeof expected, "the handler of kernel \"k\" answered the call with status %d", (int)statuses[i]);
+    rk_last_error(said, sizeof said);
+    CHECK(strcmp(said, expected) == 0);
+  }
+  OK(rk_terminate(kernel, RK_FOREVER));
+  CHECK_STATUS(rk_call(kernel, &last, &reply, RK_FOREVER), RK_ERR_TERMINATED);
+  rk_last_error(said, sizeof said);
+  CHECK(strstr(said, "is terminated") != NULL);
+  OK(rk_runtime_destroy(runtime));
+}
+
 int main(int argc, char **argv) {
   static const uint32_t variants[][2] = {
       {RK_MODE_PERSISTENT, 0}, {RK_MODE_EVENT_DRIVEN, 0}, {RK_MODE_EVENT_DRIVEN, RK_LAUNCH_NO_HELP}};
@@ -297,6 +322,7 @@ int main(int argc, char **argv) {
     RUN(lesson_12_many_callers_get_each_their_own_reply);
     RUN(lesson_12_a_late_reply_is_dropped_counted_and_received_by_nobody);
     RUN(what_a_handler_returns_is_what_its_caller_gets);
+    RUN(a_handler_may_return_what_the_library_answers);
     RUN(a_call_without_a_reply_ends_with_its_time_or_its_kernel);
     RUN(a_caller_is_told_when_its_kernel_ends);
     RUN(a_second_reply_is_refused);

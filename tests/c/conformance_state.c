@@ -267,7 +267,7 @@ static void a_pause_that_meets_a_terminate_ends(void) {
   gate_open(&gate);
   CHECK(pthread_join(thread, &result) == 0);
   status = *(rk_status_t *)result;
-  CHECK(status == RK_OK || status == RK_ERR_TERMINATED || status == RK_ERR_INVALID_STATE);
+  CHECK(status == RK_ERR_INVALID_STATE); /* it was never true that no handler ran */
   OK(rk_wait(target, RK_FOREVER));
   CHECK(metrics_of(target).messages_processed + metrics_of(target).dead_letters == 2);
   OK(rk_runtime_destroy(runtime));

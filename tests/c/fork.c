@@ -104,6 +104,16 @@ static void without_a_runtime_before_the_fork_the_child_may_make_one(void) {
   in_child(make_one, 1);
 }
 
+static void after_a_runtime_that_could_not_be_made_the_child_may_make_one(void) {
+  rk_runtime_options_t options = RK_RUNTIME_OPTIONS_INIT;
+  rk_runtime_t *none = NULL;
+  options.backend = RK_BACKEND_CUDA;
+  setenv("CUDA_VISIBLE_DEVICES", "", 1); /* no device, whatever this machine has */
+  CHECK(rk_runtime_create(&options, &none) != RK_OK && none == NULL);
+  in_child(make_one, 0);
+  in_child(make_one, 1);
+}
+
 static void lesson_23_every_call_in_a_child_is_refused_at_once(void) {
   rk_launch_options_t options = options_for("echo", RK_MODE_PERSISTENT);
   rk_kernel_t event_driven;
@@ -122,6 +132,7 @@ static void lesson_23_every_call_in_a_child_is_refused_at_once(void) {
 int main(int argc, char **argv) {
   fixture_unused();
   RUN(without_a_runtime_before_the_fork_the_child_may_make_one);
+  RUN(after_a_runtime_that_could_not_be_made_the_child_may_make_one);
   RUN(lesson_23_every_call_in_a_child_is_refused_at_once);
   return check_result();
 }

@@ -39,7 +39,8 @@ impl Cpu {
         let program = self.core.program(options.program.as_deref().unwrap_or(id))?;
         if !program.runs_on_cpu() {
             let why = "the program has device code only and this runtime runs on the CPU";
-            return Err(Error::Unsupported { what: "the launch", why });
+            let (kernel, program) = (id.into(), Arc::clone(&program.name));
+            return Err(Error::CannotLaunch { kernel, program, why });
         }
         if options.mode == Mode::Auto {
             options.mode = Mode::EventDriven;

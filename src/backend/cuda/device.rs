@@ -20,7 +20,7 @@ use std::ptr::NonNull;
 
 use cudarc::driver::sys::CUdevice_attribute_enum as Attribute;
 
-use super::driver::{Address, Api, Context, Current, Module, SUCCESS, open};
+use super::driver::{Address, Api, Context, Current, SUCCESS, open};
 use crate::error::{Error, Result};
 use crate::ring::Keeps;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock};
@@ -92,6 +92,12 @@ pub(super) struct Found {
     is_cooperative: bool,
 }
 
+#[derive(Default)]
+struct Modules {
+    loaded: Vec<usize>,
+    abandoned: Vec<usize>,
+}
+
 /// An opened device.
 pub(super) struct Device {
     pub(super) api: &'static Api,
@@ -104,7 +110,8 @@ pub(super) struct Device {
     pub(super) is_cooperative: bool,
     handle: c_int,
     chunks: Mutex<Vec<Chunk>>,
-    modules: Mutex<Vec<usize>>,
+    /// What is loaded, and what of it nobody needs any more.
+    modules: Mutex<Modules>,
     used: AtomicU64,
     leaked: AtomicBool,
 }
@@ -138,7 +145,7 @@ impl Device {
             is_cooperative,
             handle,
             chunks: Mutex::new(Vec::new()),
-            modules: Mutex::new(Vec::new()),
+            modules: Mutex::default(),
             used: AtomicU64::new(0),
             leaked: AtomicBool::new(false),
         }))
@@ -268,8 +275,24 @@ impl Device {
     }
 
     /// Unloads a module when the device is closed.
-    pub(super) fn adopt(&self, module: Module) {
-        lock(&self.modules).push(module.addr());
+    pub(super) fn adopt(&self, module: usize) {
+        lock(&self.modules).loaded.push(module);
+    }
+
+    /// Unloads it before.
+    pub(super) fn abandon(&self, module: usize) {
+        lock(&self.modules).abandoned.push(module);
+    }
+
+    /// Unloads what was abandoned. In the context; nothing is resident.
+    pub(super) fn unload_abandoned(&self) {
+        let mut modules = lock(&self.modules);
+        let Modules { loaded, abandoned } = &mut *modules;
+        for module in abandoned.drain(..) {
+            loaded.retain(|other| *other != module);
+            // SAFETY: nobody has a function of it.
+            unsafe { (self.api.module_unload)(std::ptr::with_exposed_provenance_mut(module)) };
+        }
     }
 
     /// Something still runs and will not end: nothing of this device is ever freed.
@@ -297,7 +320,7 @@ impl Drop for Device {
         if let Ok(_current) = self.enter() {
             // SAFETY: nothing runs any more, and everybody who held a piece or a function held the device.
             unsafe {
-                for module in lock(&self.modules).drain(..) {
+                for module in lock(&self.modules).loaded.drain(..) {
                     (self.api.module_unload)(std::ptr::with_exposed_provenance_mut(module));
                 }
                 for chunk in lock(&self.chunks).drain(..) {

@@ -143,11 +143,11 @@ impl Cuda {
         self.core.check_device()?;
         let program = self.core.program(options.program.as_deref().unwrap_or(id))?;
         let module = program.prepared.get().and_then(|any| Arc::clone(any).downcast::<Module>().ok());
-        let module = module.ok_or(Error::Unsupported {
-            what: "the launch",
-            why: "the program has no device code and this runtime runs on a GPU",
-        })?;
-        self.settle_mode(&mut options)?;
+        let refused =
+            |why| Error::CannotLaunch { kernel: id.into(), program: Arc::clone(&program.name), why };
+        let module =
+            module.ok_or_else(|| refused("the program has no device code and this runtime runs on a GPU"))?;
+        self.settle_mode(&mut options).map_err(refused)?;
         self.check_block(&options, &module)?;
         let claimed = self.core.claim_id(id)?;
         self.check_grid(&claimed.id, &options, &module)?;
@@ -189,21 +189,21 @@ impl Cuda {
         Ok(KernelHandle::new(kernel.handle))
     }
 
-    fn settle_mode(&self, options: &mut LaunchOptions) -> Result<()> {
+    /// Chooses a mode, or says why there is none.
+    fn settle_mode(&self, options: &mut LaunchOptions) -> std::result::Result<(), &'static str> {
         let watched = self.shared.device.has_watchdog;
         match options.mode {
             Mode::Auto if watched => options.mode = Mode::EventDriven,
             Mode::Auto => options.mode = Mode::Persistent,
             Mode::Persistent if watched => {
-                let why = "the device drives a display, whose watchdog ends kernels that stay; \
-                           RK_MODE_EVENT_DRIVEN works there";
-                return Err(Error::Unsupported { what: "a persistent kernel", why });
+                return Err("the device drives a display, whose watchdog ends kernels that stay; \
+                            RK_MODE_EVENT_DRIVEN works there");
             }
             _ => {}
         }
         if options.mode == Mode::EventDriven && options.has(RK_LAUNCH_COOPERATIVE) {
-            let why = "blocks that are launched for each batch are not there at the same time";
-            return Err(Error::Unsupported { what: "a grid barrier of an event-driven kernel", why });
+            return Err("RK_LAUNCH_COOPERATIVE needs RK_MODE_PERSISTENT: \
+                        blocks that are launched for each batch are not there at the same time");
         }
         Ok(())
     }

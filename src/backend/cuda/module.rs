@@ -1,7 +1,8 @@
 //! A program on the device: compiled, loaded, its entry found.
 //!
 //! All of it happens when the program is registered, so that neither a launch nor a first use loads anything: with
-//! a kernel resident that could wait for ever. Modules stay loaded until the device is closed.
+//! a kernel resident that could wait for ever. So could unloading: a module that nobody needs any more is unloaded when the next
+//! program is loaded, or when the device is closed.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_int, c_void};
@@ -29,6 +30,13 @@ pub(super) struct Module {
     pub(super) threads_max: u32,
     /// Dynamic shared memory that was asked for so far.
     shared: Mutex<u32>,
+    loaded: usize,
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        self.device.abandon(self.loaded);
+    }
 }
 
 // SAFETY: the pointer is a handle of the driver, which any thread may use.
@@ -72,6 +80,9 @@ impl Module {
         };
         let api = device.api;
         let _current = device.enter()?;
+        if !beside {
+            device.unload_abandoned();
+        }
         let mut log = vec![0u8; LOG];
         let mut options =
             [Jit::CU_JIT_ERROR_LOG_BUFFER as u32, Jit::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES as u32];
@@ -94,11 +105,22 @@ impl Module {
                 api.error("cuModuleLoadDataEx", loaded)
             }));
         }
-        device.adopt(module);
+        // Its share of the device from here on; an error gives it back.
+        let device = Arc::clone(device);
+        device.adopt(module.addr());
+        let name = Arc::clone(&program.name);
+        let shared = Mutex::new(48 * 1024);
+        let mut made = Self {
+            device,
+            function: std::ptr::null_mut(),
+            name,
+            threads_max: 0,
+            shared,
+            loaded: module.addr(),
+        };
         let entry = CString::new(format!("rk_entry_{handler}")).expect("an identifier has no NUL");
-        let mut function = std::ptr::null_mut();
         // SAFETY: the module was loaded above.
-        let found = unsafe { (api.module_function)(&mut function, module, entry.as_ptr()) };
+        let found = unsafe { (api.module_function)(&mut made.function, module, entry.as_ptr()) };
         if found != SUCCESS && found != NOT_FOUND {
             return Err(api.error("cuModuleGetFunction", found));
         }
@@ -106,16 +128,16 @@ impl Module {
             let log = format!("it has no entry {entry:?}: RK_DEVICE_ENTRY({handler}) makes it");
             return Err(Error::Compile { program: Arc::clone(&program.name), log: log.into(), code: found });
         }
-        let mut threads = 0;
-        // SAFETY: an out-pointer of ours and the function found above.
-        let code = unsafe {
-            let which = Attribute::CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK as c_int;
-            (api.function_attribute)(&mut threads, which, function)
-        };
+        made.threads_max = made.attribute(Attribute::CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK)?;
+        Ok(Arc::new(made))
+    }
+
+    fn attribute(&self, which: Attribute) -> Result<u32> {
+        let (api, mut value) = (self.device.api, 0);
+        // SAFETY: an out-pointer of ours and a function of a loaded module.
+        let code = unsafe { (api.function_attribute)(&mut value, which as c_int, self.function) };
         api.check("cuFuncGetAttribute", code)?;
-        let name = Arc::clone(&program.name);
-        let (device, threads_max) = (Arc::clone(device), threads as u32);
-        Ok(Arc::new(Self { device, function, name, threads_max, shared: Mutex::new(48 * 1024) }))
+        Ok(value as u32)
     }
 
     /// Allows blocks that much dynamic shared memory; more than 48 KiB has to be asked for.
