@@ -454,7 +454,8 @@ impl Pending {
             timeout_ns => {
                 // Never too early: the coarse clock may have made a step of its own.
                 let spent_ns = monotonic_coarse_ns().saturating_sub(self.begun_ns);
-                monotonic_ns() + timeout_ns.saturating_sub(spent_ns.saturating_sub(COARSE_SURE_NS / 2))
+                let left_ns = timeout_ns.saturating_sub(spent_ns.saturating_sub(COARSE_SURE_NS / 2));
+                monotonic_ns().saturating_add(left_ns)
             }
         };
         conclude(self.call, &self.kernel, deadline, self.timeout_ns)

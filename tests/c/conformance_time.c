@@ -138,6 +138,8 @@ static void times_near_the_end_of_the_range_do_not_wrap(void) {
   for (i = 0; i < sizeof times / sizeof *times; i++) {
     rk_message_t out, message = check_message("m", 1);
     rk_dead_letter_t letter;
+    rk_launch_options_t options;
+    rk_kernel_t slow;
     pthread_t thread;
     void *failed;
     long_time = times[i];
@@ -156,6 +158,14 @@ static void times_near_the_end_of_the_range_do_not_wrap(void) {
     message.deadline_ns = long_time; /* not over for a while */
     OK(rk_call(suspended, &message, &out, long_time));
     CHECK(out.payload_size == 1);
+    OK(rk_release(&out));
+    /* A call that is waited for, and not done on the way. */
+    options = options_for("sleep", mode);
+    options.flags = RK_LAUNCH_NO_HELP;
+    OK(rk_launch(runtime, "slow", &options, &slow));
+    message.deadline_ns = 0;
+    message.type = 20;
+    OK(rk_call(slow, &message, &out, long_time));
     OK(rk_release(&out));
     OK(rk_terminate(suspended, long_time));
     OK(rk_runtime_shutdown(runtime, long_time));
