@@ -162,7 +162,7 @@ static void times_near_the_end_of_the_range_do_not_wrap(void) {
     /* A call that is waited for, and not done on the way. */
     options = options_for("sleep", mode);
     options.flags = RK_LAUNCH_NO_HELP;
-    OK(rk_launch(runtime, "slow", &options, &slow));
+    OK(rk_launch(runtime, "slower", &options, &slow));
     message.deadline_ns = 0;
     message.type = 20;
     OK(rk_call(slow, &message, &out, long_time));
