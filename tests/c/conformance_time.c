@@ -164,9 +164,10 @@ static void times_near_the_end_of_the_range_do_not_wrap(void) {
     options.flags = RK_LAUNCH_NO_HELP;
     OK(rk_launch(runtime, "slower", &options, &slow));
     message.deadline_ns = 0;
-    message.type = 20;
-    OK(rk_call(slow, &message, &out, long_time));
-    OK(rk_release(&out));
+    for (message.type = 1; message.type < 42; message.type += 20) {
+      OK(rk_call(slow, &message, &out, long_time));
+      OK(rk_release(&out));
+    }
     OK(rk_terminate(suspended, long_time));
     OK(rk_runtime_shutdown(runtime, long_time));
     OK(rk_runtime_destroy(runtime));
