@@ -34,8 +34,11 @@ pub(crate) const TABLE_CHUNK: usize = 4096;
 /// Messages a block handles before others get the worker: bounds how long a busy kernel delays an idle one,
 /// and shares one queue operation among many messages.
 pub(crate) const BATCH_MAX: usize = 64;
-/// Messages of one turn that make a stream: enough to pay for the system call when it ends.
-pub(crate) const STREAM_MIN: usize = 8;
+/// Messages without a pause that make a stream: enough to pay for the system call when it ends, which takes up to ten
+/// microseconds where it interrupts another CPU.
+pub(crate) const STREAM_MIN: usize = 256;
+/// Messages after which who runs an event-driven block waits a moment for the next one.
+pub(crate) const LINGER_MIN: usize = 8;
 /// Handlers that one waiting thread runs inside each other: bounds its stack.
 pub(crate) const HELP_DEPTH_MAX: usize = 16;
 /// Shared workers of a runtime: more than any machine has cores, few enough to be a typing error otherwise.
@@ -44,6 +47,8 @@ pub(crate) const WORKERS_MAX: u32 = 1024;
 pub(crate) const SPARE_WORKERS_MAX: usize = 256;
 /// Time that current handlers get to come to an end once a terminate has run out of time.
 pub(crate) const TERMINATE_GRACE_NS: u64 = 100_000_000;
+/// The part of it that does not count: a handler that has answered is about to return.
+pub(crate) const TERMINATE_SLACK_NS: u64 = 10_000_000;
 /// Time that `rk_runtime_destroy` lets kernels drain.
 pub(crate) const DESTROY_DRAIN_NS: u64 = 2_000_000_000;
 /// Time that `rk_runtime_destroy` waits for handlers after that.
@@ -76,6 +81,9 @@ pub(crate) const NEAR_MAX: usize = 16;
 pub(crate) const WATCH_NS: u64 = 2_000_000;
 /// Of so many runs of a worker's blocks the time of one is measured.
 pub(crate) const PACE_EVERY: u32 = 16;
+/// Times that who has run many messages looks for the next one before it leaves: about the time that it takes to get a block to a
+/// worker again, so waiting costs at most as much again as not to wait.
+pub(crate) const LINGER_ROUNDS: u32 = 256;
 /// Times a waiter looks again before it lets go of its CPU: about the time two cores need to hand over.
 pub(crate) const SPIN_ROUNDS: u32 = 64;
 /// Times a waiter yields after that and before it sleeps.

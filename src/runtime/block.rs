@@ -15,6 +15,12 @@
 //! in front of a drain, a poke. A sender between claim and publish is not work: it wakes the block itself
 //! after it has published.
 //!
+//! # A moment more
+//! Who has run [`LINGER_MIN`] messages of an event-driven block without a pause and finds no more looks [`LINGER_ROUNDS`] times for
+//! the next one before it leaves, if nothing else waits for this worker: to be queued and run again costs as much, and
+//! the gate of a stream (`gate.rs`) is left by a system call that interrupts the sender. It stays inside the gate all that time, so
+//! to others it is a handler that takes a little longer.
+//!
 //! # Output that finds no room
 //! See `kept.rs`.
 //!
@@ -35,12 +41,12 @@ use super::context::{self, Session};
 use super::dead::Letter;
 use super::gate::Gate;
 use super::kept::Kept;
-use super::kernel::{HARD, Kernel, LATE, OVERDUE, Phase, SHUTDOWN};
+use super::kernel::{HARD, Kernel, LATE, Phase, SHUTDOWN};
 use super::options::Mode;
 use super::remote::{self, Remote};
 use super::{calls, lease};
 use crate::layout::*;
-use crate::limits::{BATCH_MAX, STREAM_MIN};
+use crate::limits::{BATCH_MAX, LINGER_MIN, LINGER_ROUNDS, STREAM_MIN};
 use crate::metrics::BlockCounters;
 use crate::ring::{Received, Ring};
 use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Guarded, Ordering, monotonic_ns};
@@ -52,6 +58,8 @@ pub(crate) struct Body {
     pub(crate) shared: Buffer,
     extra: OnceCell<Box<Extra>>,
     stopped: Cell<bool>,
+    /// Messages handled without a pause before this turn.
+    streak: Cell<u32>,
 }
 
 /// What most blocks never need.
@@ -104,7 +112,8 @@ pub(crate) struct Block {
     pub(crate) remote: Option<Arc<dyn Remote>>,
     /// The longest that a handler took of late, nanoseconds; u64::MAX = not known.
     pub(crate) pace_ns: AtomicU64,
-    _line: u64,
+    /// How long it takes mostly, nanoseconds; u64::MAX = not known. By who runs it.
+    pub(crate) usual_ns: AtomicU64,
     // Here the next line begins, which senders do not read.
     pub(crate) counters: BlockCounters,
     body: Guarded<Body>,
@@ -127,12 +136,13 @@ impl Block {
             counters: BlockCounters::new(),
             pace_ns: AtomicU64::new(u64::MAX),
             remote: None,
-            _line: 0,
+            usual_ns: AtomicU64::new(u64::MAX),
             body: Guarded::new(Body {
                 state: Buffer::zeroed(state_size)?,
                 shared: Buffer::zeroed(shared_size)?,
                 extra: OnceCell::new(),
                 stopped: Cell::new(false),
+                streak: Cell::new(0),
             }),
         })
     }
@@ -171,6 +181,19 @@ impl Block {
             Some(remote) => !remote.is_quiet() || !remote::is_counted(self, &**remote),
             None => self.gate.is_running(),
         }
+    }
+
+    /// Notes how long a run took, for what is usual: a running median by steps of an eighth, so that a run that was interrupted is
+    /// not taken for a long one (Robbins and Monro's approximation with steps in proportion).
+    pub(crate) fn note_usual(&self, ns: u64) {
+        let before = self.usual_ns.load(Ordering::Relaxed);
+        let step = before / 8 + 1;
+        let next = match before {
+            u64::MAX => ns,
+            _ if ns > before => (before + step).min(ns),
+            _ => (before - step.min(before)).max(ns),
+        };
+        self.usual_ns.store(next, Ordering::Relaxed);
     }
 
     /// Notes how long a handler took at most.
@@ -283,6 +306,9 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
         return after;
     }
     let (mut handled, mut known) = (0, 0);
+    let is_event_driven = kernel.options.mode == Mode::EventDriven;
+    // Without a pause before this turn.
+    let before = body.streak.replace(0) as usize;
     loop {
         let control = kernel.control();
         let phase = Kernel::phase(control);
@@ -295,6 +321,7 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
             return After::Idle;
         }
         if handled >= BATCH_MAX {
+            body.streak.set(before.saturating_add(handled) as u32);
             return After::Requeue;
         }
         if phase != Phase::Discard && !turn.start() {
@@ -307,11 +334,15 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
                     known = note_depth(block, ring, &received);
                 }
                 handled = context::session(kernel, index, body, |session| {
-                    turn.take_run(session, ring, received, control, (known, handled), until)
+                    turn.take_run(session, ring, received, control, (known, handled, before), until)
                 });
             }
             None if phase == Phase::Run => {
-                if handled < STREAM_MIN && kernel.options.mode == Mode::EventDriven {
+                let streak = before + handled;
+                if is_event_driven && until.is_none() && streak >= LINGER_MIN && turn.linger(control) {
+                    continue;
+                }
+                if is_event_driven && streak < STREAM_MIN {
                     block.gate.become_full();
                 }
                 return After::Idle;
@@ -341,6 +372,22 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turn<'_> {
+    /// Waits inside the gate for the next message (see [`LINGER_ROUNDS`]), if nothing else is to be done; true: it is there.
+    fn linger(&self, control: u32) -> bool {
+        let Some(ring) = self.block.input.get() else { return false };
+        for round in 0..LINGER_ROUNDS {
+            if ring.is_readable() {
+                return true;
+            }
+            let is_wanted = self.kernel.control() != control || self.block.poked.load(Ordering::Relaxed);
+            if is_wanted || round % 16 == 0 && self.kernel.driver.has_other_work() {
+                return false;
+            }
+            crate::sync::spin_loop();
+        }
+        false
+    }
+
     pub(super) fn count_late(&self, control: u32) {
         self.count_if(control & LATE != 0);
     }
@@ -375,7 +422,7 @@ impl Turn<'_> {
         ring: &Ring,
         mut received: Received,
         control: u32,
-        (known, mut handled): (u64, usize),
+        (known, mut handled, before): (u64, usize, usize),
         until: Option<&dyn Fn() -> bool>,
     ) -> usize {
         let phase = Kernel::phase(control);
@@ -387,7 +434,7 @@ impl Turn<'_> {
             // After each message: the next one may wait for the very sender that waits here.
             self.kernel.input_was_released();
             handled += 1;
-            if handled == STREAM_MIN && until.is_none() {
+            if before + handled == STREAM_MIN && until.is_none() {
                 self.block.gate.become_light();
             }
             let goes_on = handled < BATCH_MAX
@@ -398,11 +445,7 @@ impl Turn<'_> {
             // SAFETY: as above.
             match if goes_on { unsafe { ring.peek() } } else { None } {
                 Some(next) => received = next,
-                None => {
-                    let came_meanwhile = self.kernel.control() & !control;
-                    self.count_if(phase != Phase::Discard && came_meanwhile & OVERDUE != 0);
-                    return handled;
-                }
+                None => return handled,
             }
         }
     }

@@ -8,8 +8,8 @@
 //!    freed, the state says TERMINATED, and then everybody who waits is told. Who sees `ended` sees all of it.
 //!
 //! Between 1 and 3 a terminate may run out of time: it sets DISCARD, HARD, OVERDUE and, unless the kernel discarded
-//! before, LATE, and schedules again. What is dropped after that, and a message whose handling ends after that, makes the
-//! answer a timeout. Blocks of handlers that do not return stay RUNNING; the kernel stays TERMINATING until they do.
+//! before, LATE, and schedules again. What is dropped after that makes the answer a timeout, and so does a handler that
+//! goes on for more than a moment. Blocks of handlers that do not return stay RUNNING; the kernel stays TERMINATING until they do.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -179,6 +179,11 @@ impl Kernel {
             self.command(&verbs, self.control() | DISCARD | HARD | OVERDUE | late);
         }
         self.schedule_all();
+    }
+
+    /// A current message has taken clearly longer than a terminate was to take.
+    pub(crate) fn note_overrun(&self) {
+        self.discarded_late.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A block has failed for good, and with it the kernel.

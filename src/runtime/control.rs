@@ -17,7 +17,7 @@ use std::time::Duration;
 use super::kernel::Kernel;
 use super::{BoxFuture, RingKernelRuntime, blocking};
 use crate::error::{Error, Result};
-use crate::limits::TERMINATE_GRACE_NS;
+use crate::limits::{TERMINATE_GRACE_NS, TERMINATE_SLACK_NS};
 use crate::process;
 use crate::sync::{Arc, Mutex, lock};
 
@@ -70,11 +70,15 @@ impl Control {
                 }
                 kernel.escalate();
                 let ending = Arc::clone(&kernel);
-                let in_time = within(TERMINATE_GRACE_NS, async {
+                let in_time = within(TERMINATE_SLACK_NS, async {
                     aside(move || ending.end_inline()).await;
                     kernel.when_ended().await;
                 });
-                if !in_time.await {
+                let has_ended = in_time.await || {
+                    kernel.note_overrun();
+                    within(TERMINATE_GRACE_NS - TERMINATE_SLACK_NS, kernel.when_ended()).await
+                };
+                if !has_ended {
                     let name = Arc::clone(&kernel.id);
                     return Err(Error::Timeout { what: "a handler", name, timeout_ns });
                 }

@@ -51,7 +51,7 @@ pub(crate) const HARD: u32 = 1 << 9;
 pub(crate) const SHUTDOWN: u32 = 1 << 10;
 /// DISCARD was set because a drain ran out of time: what is discarded now makes it a timeout.
 pub(crate) const LATE: u32 = 1 << 11;
-/// A terminate ran out of time: kept output that is dropped now makes it a timeout, and so does a handler that was running.
+/// A terminate ran out of time: kept output that is dropped now makes it a timeout.
 pub(crate) const OVERDUE: u32 = 1 << 12;
 
 /// What makes the blocks of a kernel run; a backend's.
@@ -66,6 +66,11 @@ pub(crate) trait Driver: Send + Sync {
 
     /// Puts a block whose gate is QUEUED back into the queue.
     fn requeue(&self, kernel: Arc<Kernel>, block: u32);
+
+    /// Whether this thread has something else to do than to wait for the next message of the block it runs.
+    fn has_other_work(&self) -> bool {
+        false
+    }
 
     /// The control word was written. Under the verbs lock, so calls come in the order of the writes.
     fn commanded(&self, _kernel: &Kernel) {}

@@ -307,13 +307,19 @@ impl Scheduler {
         *runs = runs.wrapping_add(1);
         let start = (runs.is_multiple_of(PACE_EVERY)).then(monotonic_ns);
         let coarse = monotonic_coarse_ns();
-        let is_short = block.pace_ns.load(Ordering::Relaxed) < SHORT_RUN_NS;
+        let is_short = block.usual_ns.load(Ordering::Relaxed) < SHORT_RUN_NS;
         LOCAL.with(|local| local.borrow().as_ref().map(|local| local.keeps.set(is_short)));
         let ran = catch_unwind(AssertUnwindSafe(|| block::run(&task.kernel, task.block, None)));
         let spent = match start {
             Some(start) => monotonic_ns().saturating_sub(start),
             None => monotonic_coarse_ns().saturating_sub(coarse),
         };
+        if start.is_some() {
+            block.note_usual(spent);
+        } else if spent >= COARSE_SURE_NS {
+            // Long, or interrupted: not short until the next time that it is measured.
+            block.usual_ns.fetch_max(SHORT_RUN_NS, Ordering::Relaxed);
+        }
         if start.is_some() || spent >= COARSE_SURE_NS {
             block.note_pace(spent);
         }
@@ -375,6 +381,12 @@ impl Driver for Scheduler {
             self.push(Task { kernel, block }, true);
         }
         queued
+    }
+
+    fn has_other_work(&self) -> bool {
+        let has = |local: &Local| !local.queue.is_empty() || !local.near.is_empty();
+        let own = LOCAL.try_with(|local| local.borrow().as_ref().is_none_or(has));
+        own != Ok(false) || !self.injector.is_empty()
     }
 
     fn requeue(&self, kernel: Arc<Kernel>, block: u32) {
