@@ -15,8 +15,12 @@ use once_cell::sync::OnceCell;
 
 use crate::sync::{AtomicPtr, AtomicU32, Ordering, prepare_fences};
 
-/// The page, or NULL before the first runtime; OWNER is used when the advice is missing.
-static PAGE: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
+/// What the word reads in a process that may use the library without asking any further.
+const HERE: u32 = 1;
+/// The word before the first runtime: no process is the child of another's.
+static UNOWNED: AtomicU32 = AtomicU32::new(HERE);
+/// The word to look at: of the page, once a runtime was created. OWNER is used when the advice is missing, and the page reads 0.
+static PAGE: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::from_ref(&UNOWNED).cast_mut());
 /// The process that created the first runtime; 0 when the page alone tells.
 static OWNER: AtomicU32 = AtomicU32::new(0);
 /// One thread maps.
@@ -32,7 +36,7 @@ struct Mapped {
 /// Called by every `rk_runtime_create` before anything else: maps the page and registers the fences.
 pub(crate) fn prepare() -> io::Result<()> {
     MAPPED.get_or_try_init(map_page)?;
-    if PAGE.load(Ordering::Acquire).is_null() {
+    if !is_owned() {
         prepare_fences();
     }
     Ok(())
@@ -41,13 +45,19 @@ pub(crate) fn prepare() -> io::Result<()> {
 /// Called by every `rk_runtime_create` that has succeeded, after `prepare`: from now on children of this process are told apart. Who
 /// has failed to create a runtime has nothing that a child could harm.
 pub(crate) fn own() {
-    if let Some(page) = MAPPED.get().filter(|_| PAGE.load(Ordering::Acquire).is_null()) {
-        if !page.is_wiped {
+    if let Some(page) = MAPPED.get().filter(|_| !is_owned()) {
+        if page.is_wiped {
+            page.word.store(HERE, Ordering::Relaxed);
+        } else {
             OWNER.store(std::process::id(), Ordering::Relaxed);
         }
-        page.word.store(1, Ordering::Relaxed);
         PAGE.store(std::ptr::from_ref(page.word).cast_mut(), Ordering::Release);
     }
+}
+
+/// Whether a runtime was created, here or in a process that this one was forked from.
+fn is_owned() -> bool {
+    !std::ptr::eq(PAGE.load(Ordering::Acquire), &UNOWNED)
 }
 
 fn map_page() -> io::Result<Mapped> {
@@ -72,21 +82,17 @@ fn map_page() -> io::Result<Mapped> {
 }
 
 /// Whether this process is a child of the one that created a runtime.
-#[inline]
+#[inline(always)]
 pub(crate) fn is_forked_child() -> bool {
-    let page = PAGE.load(Ordering::Acquire);
-    if page.is_null() {
-        return false;
-    }
-    // SAFETY: once set, the page stays mapped for the life of the process, in children too.
-    let alive = unsafe { &*page }.load(Ordering::Relaxed) == 1;
-    !alive || is_other_process()
+    // SAFETY: a static, or a page that stays mapped for the life of the process, in children too.
+    unsafe { &*PAGE.load(Ordering::Acquire) }.load(Ordering::Relaxed) != HERE && is_other_process()
 }
 
-#[inline]
+/// The word is not that of the page in the process that owns it.
+#[cold]
 fn is_other_process() -> bool {
     let owner = OWNER.load(Ordering::Relaxed);
-    owner != 0 && owner != std::process::id()
+    owner == 0 || owner != std::process::id()
 }
 
 /// CPUs that this process may use, by number.

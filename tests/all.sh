@@ -29,6 +29,7 @@ step "model checks" cargo test --release --quiet -p ringkernel-loom
 step "lints" cargo clippy --release --all-targets --quiet -- -D warnings
 step "debug library" cargo build --quiet --lib
 step "C tests" tests/c/run.sh "$stage/lib" "$stage/include" "$build/c" "$PWD/target/debug"
+step "instructions of a message" tests/instructions.sh "$stage/lib" "$stage/include" "$build/instructions"
 step "CUDA on a simulated driver" tests/cuda/run.sh "$stage/lib" "$stage/include" "$build/cuda"
 step "device code for real devices" tests/cuda/compile.sh "$build/cuda"
 step "device ring under the thread sanitizer" tests/cuda/ring.sh "$build/cuda/ring"

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use crate::arena;
@@ -118,58 +119,13 @@ impl Memory {
         self.bytes
     }
 
-    fn slot(&self, index: usize) -> *mut SlotHeader {
+    /// The slot of an index. Who works on a slot asks once: the compiler cannot know that what is written there is not this.
+    #[inline(always)]
+    pub(crate) fn at(&self, index: usize) -> Slot<'_> {
         debug_assert!(index < self.bytes / self.stride);
         // SAFETY: the callers' indices are masked by the capacity, so the slot is within the allocation.
-        unsafe { self.base.add(index * self.stride) }.as_ptr().cast::<SlotHeader>()
-    }
-
-    pub(crate) fn turn(&self, index: usize) -> &AtomicU64 {
-        // SAFETY: inside a live slot, 8-byte aligned, only ever used as an atomic.
-        unsafe { AtomicU64::from_ptr(&raw mut (*self.slot(index)).turn) }
-    }
-
-    pub(crate) fn token(&self, index: usize) -> &AtomicU64 {
-        // SAFETY: as `turn`.
-        unsafe { AtomicU64::from_ptr(&raw mut (*self.slot(index)).token) }
-    }
-
-    pub(crate) fn meta(&self, index: usize) -> &AtomicU64 {
-        // SAFETY: as `turn`.
-        unsafe { AtomicU64::from_ptr(&raw mut (*self.slot(index)).meta) }
-    }
-
-    /// Address of a slot's payload.
-    pub(crate) fn payload(&self, index: usize) -> *mut u8 {
-        self.slot(index).cast::<u8>().wrapping_add(SLOT_HEADER_SIZE)
-    }
-
-    /// Writes a slot's header.
-    ///
-    /// # Safety
-    /// The caller has claimed the slot and not published it (I3).
-    #[inline(always)]
-    pub(crate) unsafe fn write_header(&self, index: usize, header: &Header) {
-        let slot = self.slot(index);
-        // SAFETY: in bounds; no one else touches these fields by I3.
-        unsafe {
-            (&raw mut (*slot).correlation).write(header.correlation);
-            (&raw mut (*slot).source).write(header.source);
-            (&raw mut (*slot).payload_size).write(header.payload_size);
-            (&raw mut (*slot).tag).write(header.tag);
-            (&raw mut (*slot).timestamp).write(header.timestamp);
-        }
-    }
-
-    /// Copies a payload into a slot.
-    ///
-    /// # Safety
-    /// As [`Memory::write_header`], and the payload fits.
-    pub(crate) unsafe fn write_payload(&self, index: usize, payload: &[u8]) {
-        debug_assert!(payload.len() <= self.stride - SLOT_HEADER_SIZE);
-        // SAFETY: fits by the caller's word; the caller's bytes cannot overlap a slot that nobody may read.
-        // `copy` and not `copy_nonoverlapping`: an application may hand us a payload that lies in a loan.
-        unsafe { std::ptr::copy(payload.as_ptr(), self.payload(index), payload.len()) }
+        let slot = unsafe { self.base.add(index * self.stride) }.as_ptr().cast::<SlotHeader>();
+        Slot { slot, _of: PhantomData }
     }
 
     /// Whether small messages go a second way.
@@ -178,28 +134,21 @@ impl Memory {
         self.express.is_some()
     }
 
-    /// Sends a message that is about to be published a second time, if there is a way for it.
+    /// Sends a message that is about to be published a second time, if there is a way for it: the words of its header as they stand in
+    /// an entry, and its payload.
     pub(crate) fn hasten(
         &self,
         position: u64,
-        header: &Header,
+        header: &[u64; 7],
         payload: impl FnOnce() -> [u64; EXPRESS_MAX / 8],
-        token: u64,
-        meta: u64,
     ) {
         let Some(express) = &self.express else { return };
         let is_whole = (position / EXPRESS_ENTRIES as u64) & 0xf_ffff == 0;
-        let size = header.payload_size as usize;
+        let size = header[4] as u32 as usize;
         let entry = Entry { express, position };
         if size <= EXPRESS_MAX {
             let mark = express_mark(position);
-            entry.put(0, header.correlation, mark);
-            entry.put(1, header.source, mark);
-            entry.put(2, token, mark);
-            entry.put(3, meta, mark);
-            entry.put(4, u64::from(header.payload_size) | u64::from(header.tag) << 32, mark);
-            entry.put(5, header.timestamp.physical_ns, mark);
-            entry.put(6, u64::from(header.timestamp.logical) | u64::from(header.timestamp.node) << 32, mark);
+            header.iter().enumerate().for_each(|(pair, word)| entry.put(pair, *word, mark));
             entry.put(7, express.version.load(Ordering::Acquire) & 0xffff_ffff, mark);
             let words = if is_whole { EXPRESS_MAX / 8 } else { size.div_ceil(8) };
             for (at, word) in payload().into_iter().enumerate().take(words) {
@@ -211,15 +160,85 @@ impl Memory {
             (0..EXPRESS_STRIDE / 16).for_each(|pair| entry.put(pair, 0, mark));
         }
     }
+}
 
-    /// Reads a slot's header.
+/// A slot.
+#[derive(Clone, Copy)]
+pub(crate) struct Slot<'a> {
+    slot: *mut SlotHeader,
+    _of: PhantomData<&'a Memory>,
+}
+
+impl<'a> Slot<'a> {
+    #[inline(always)]
+    pub(crate) fn turn(self) -> &'a AtomicU64 {
+        // SAFETY: inside a live slot, 8-byte aligned, only ever used as an atomic.
+        unsafe { AtomicU64::from_ptr(&raw mut (*self.slot).turn) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn token(self) -> &'a AtomicU64 {
+        // SAFETY: as `turn`.
+        unsafe { AtomicU64::from_ptr(&raw mut (*self.slot).token) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn meta(self) -> &'a AtomicU64 {
+        // SAFETY: as `turn`.
+        unsafe { AtomicU64::from_ptr(&raw mut (*self.slot).meta) }
+    }
+
+    /// Address of its payload.
+    #[inline(always)]
+    pub(crate) fn payload(self) -> *mut u8 {
+        self.slot.cast::<u8>().wrapping_add(SLOT_HEADER_SIZE)
+    }
+
+    /// Writes its header.
+    ///
+    /// # Safety
+    /// The caller has claimed the slot and not published it (I3).
+    #[inline(always)]
+    pub(crate) unsafe fn write_header(self, header: &Header) {
+        let slot = self.slot;
+        // SAFETY: no one else touches these fields by I3.
+        unsafe {
+            (&raw mut (*slot).correlation).write(header.correlation);
+            (&raw mut (*slot).source).write(header.source);
+            (&raw mut (*slot).payload_size).write(header.payload_size);
+            (&raw mut (*slot).tag).write(header.tag);
+            (&raw mut (*slot).timestamp).write(header.timestamp);
+        }
+    }
+
+    /// Copies a payload into it.
+    ///
+    /// # Safety
+    /// As [`Slot::write_header`], and the payload fits.
+    #[inline(always)]
+    pub(crate) unsafe fn write_payload(self, payload: &[u8]) {
+        // SAFETY: fits by the caller's word; the caller's bytes cannot overlap a slot that nobody may read.
+        // `copy` and not `copy_nonoverlapping`: an application may hand us a payload that lies in a loan.
+        unsafe {
+            match payload.len() {
+                // A cache line: read as a whole before it is written.
+                64 => self
+                    .payload()
+                    .cast::<[u64; 8]>()
+                    .write(payload.as_ptr().cast::<[u64; 8]>().read_unaligned()),
+                size => std::ptr::copy(payload.as_ptr(), self.payload(), size),
+            }
+        }
+    }
+
+    /// Reads its header.
     ///
     /// # Safety
     /// The caller has seen the slot published and nobody has released it (I3).
     #[inline(always)]
-    pub(crate) unsafe fn read_header(&self, index: usize) -> Header {
-        let slot = self.slot(index);
-        // SAFETY: in bounds; written before the publication that the caller has seen.
+    pub(crate) unsafe fn read_header(self) -> Header {
+        let slot = self.slot;
+        // SAFETY: written before the publication that the caller has seen.
         unsafe {
             Header {
                 correlation: (&raw const (*slot).correlation).read(),

@@ -174,7 +174,7 @@ impl Ring {
     }
 
     fn turn(&self, position: u64) -> &AtomicU64 {
-        self.memory.turn(self.index(position))
+        self.memory.at(self.index(position)).turn()
     }
 
     /// Position of the next claim; also the number of claims so far.
@@ -231,29 +231,35 @@ impl Ring {
 
     /// The token word of a position's slot.
     pub(crate) fn token(&self, position: u64) -> &AtomicU64 {
-        self.memory.token(self.index(position))
+        self.memory.at(self.index(position)).token()
     }
 
     /// The meta word of a position's slot.
     pub(crate) fn meta(&self, position: u64) -> &AtomicU64 {
-        self.memory.meta(self.index(position))
+        self.memory.at(self.index(position)).meta()
     }
 
     /// Where the payload of a position's slot is.
     pub(crate) fn payload(&self, position: u64) -> *mut u8 {
-        self.memory.payload(self.index(position))
+        self.memory.at(self.index(position)).payload()
     }
 
-    /// Claims a slot for the message of another kernel. Counted before: see [`Ring::sent`].
+    /// [`Ring::put`] of the message of another kernel. Counted before: see [`Ring::sent`].
     #[inline(always)]
-    pub(crate) fn claim_foreign(&self) -> Result<Claim<'_>, ClaimError> {
+    pub(crate) fn put_foreign(
+        &self,
+        header: &Header,
+        payload: &[u8],
+        token: u64,
+        meta: u64,
+    ) -> Result<(), ClaimError> {
         self.tail.foreign.fetch_add(1, Ordering::Relaxed);
         release_fence();
-        let claim = self.claim_batch(1);
-        if claim.is_err() {
+        let put = self.put(header, payload, token, meta);
+        if put.is_err() {
             self.tail.foreign.fetch_sub(1, Ordering::Relaxed);
         }
-        claim
+        put
     }
 
     /// Claims up to `count` slots to be lent; the same holds.

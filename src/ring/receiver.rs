@@ -130,14 +130,14 @@ impl Ring {
     /// The position is published and not released (I3).
     #[inline(always)]
     unsafe fn read(&self, position: u64) -> Received {
-        let index = self.index(position);
+        let slot = self.memory.at(self.index(position));
         Received {
             position,
             // SAFETY: by the caller's word.
-            header: unsafe { self.memory.read_header(index) },
-            token: self.memory.token(index).load(Ordering::Relaxed),
-            meta: self.memory.meta(index).load(Ordering::Relaxed),
-            payload: self.memory.payload(index),
+            header: unsafe { slot.read_header() },
+            token: slot.token().load(Ordering::Relaxed),
+            meta: slot.meta().load(Ordering::Relaxed),
+            payload: slot.payload(),
         }
     }
 }

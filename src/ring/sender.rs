@@ -65,6 +65,28 @@ impl Ring {
     /// Inlined, as a result that goes through memory is read back only after all stores before it.
     #[inline(always)]
     pub(crate) fn claim_batch(&self, count: u64) -> Result<Claim<'_>, ClaimError> {
+        let (next, end) = self.claim_positions(count)?;
+        Ok(Claim { ring: self, next, end })
+    }
+
+    /// Claims a slot of a ring with a single receiver, writes it and publishes it: nothing in between can fail. The payload must fit.
+    #[inline(always)]
+    pub(crate) fn put(
+        &self,
+        header: &Header,
+        payload: &[u8],
+        token: u64,
+        meta: u64,
+    ) -> Result<(), ClaimError> {
+        let (position, _) = self.claim_positions(1)?;
+        // SAFETY: claimed just now, by this thread alone.
+        unsafe { self.fill(position, header, payload, token, meta) };
+        Ok(())
+    }
+
+    /// The positions from the first on, and where they end.
+    #[inline(always)]
+    fn claim_positions(&self, count: u64) -> Result<(u64, u64), ClaimError> {
         let mut tail = self.tail.position.load(Ordering::Relaxed);
         loop {
             if tail & CLOSED != 0 {
@@ -94,7 +116,7 @@ impl Ring {
                     self.move_tail(tail | CLOSED);
                     return Err(ClaimError::Closed);
                 }
-                return Ok(Claim { ring: self, next: tail, end: tail + take });
+                return Ok((tail, tail + take));
             }
             // W2
             match self.tail.position.compare_exchange_weak(
@@ -103,10 +125,30 @@ impl Ring {
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return Ok(Claim { ring: self, next: tail, end: tail + take }),
+                Ok(_) => return Ok((tail, tail + take)),
                 Err(seen) => tail = seen,
             }
         }
+    }
+
+    /// Writes and publishes a position. The payload must fit.
+    ///
+    /// # Safety
+    /// The caller owns the position, and it is not published.
+    #[inline(always)]
+    unsafe fn fill(&self, position: u64, header: &Header, payload: &[u8], token: u64, meta: u64) {
+        self.prepare(position);
+        // First, because it is what is waited for.
+        self.hasten(position, header, payload, token, meta);
+        let (slot, published) = (self.memory.at(self.index(position)), self.free_turn(position) + 1);
+        // SAFETY: claimed and unpublished, by the caller's word.
+        unsafe {
+            slot.write_payload(payload);
+            slot.write_header(header);
+        }
+        slot.token().store(token, Ordering::Relaxed);
+        slot.meta().store(meta, Ordering::Relaxed);
+        slot.turn().store(published, order(Label::W3, Ordering::Release));
     }
 
     /// Moves `tail`, by the only sender.
@@ -135,12 +177,12 @@ impl Ring {
     /// As [`Ring::publish_kept`].
     #[inline(always)]
     unsafe fn write_and_publish(&self, position: u64, header: &Header, token: u64, meta: u64) {
-        let index = self.index(position);
+        let (slot, published) = (self.memory.at(self.index(position)), self.free_turn(position) + 1);
         // SAFETY: claimed and unpublished, by the caller's word.
-        unsafe { self.memory.write_header(index, header) };
-        self.memory.token(index).store(token, Ordering::Relaxed);
-        self.memory.meta(index).store(meta, Ordering::Relaxed);
-        self.store_published(position);
+        unsafe { slot.write_header(header) };
+        slot.token().store(token, Ordering::Relaxed);
+        slot.meta().store(meta, Ordering::Relaxed);
+        slot.turn().store(published, order(Label::W3, Ordering::Release));
     }
 
     /// Fetches the slot that will be written some messages later: the receiver's core has it still. Not where the receiver is
@@ -162,7 +204,23 @@ impl Ring {
     fn hasten(&self, position: u64, header: &Header, payload: &[u8], token: u64, meta: u64) {
         #[cfg(not(rk_loom))]
         if self.memory.has_express() {
-            self.hasten_now(position, *header, payload, token, meta);
+            // Not by reference: it is to stay in registers for everybody else.
+            let size =
+                if payload.len() == header.payload_size as usize { header.payload_size } else { u32::MAX };
+            let stamp = header.timestamp;
+            self.hasten_now(
+                position,
+                [
+                    header.correlation,
+                    header.source,
+                    token,
+                    meta,
+                    u64::from(size) | u64::from(header.tag) << 32,
+                    stamp.physical_ns,
+                    u64::from(stamp.logical) | u64::from(stamp.node) << 32,
+                ],
+                payload,
+            );
         }
         #[cfg(rk_loom)]
         let _ = (position, header, payload, token, meta);
@@ -170,9 +228,7 @@ impl Ring {
 
     #[cfg(not(rk_loom))]
     #[inline(never)]
-    fn hasten_now(&self, position: u64, header: Header, payload: &[u8], token: u64, meta: u64) {
-        let is_here = payload.len() == header.payload_size as usize;
-        let header = Header { payload_size: if is_here { header.payload_size } else { u32::MAX }, ..header };
+    fn hasten_now(&self, position: u64, header: [u64; 7], payload: &[u8]) {
         let words = || {
             let mut words = [0; crate::layout::EXPRESS_MAX / 8];
             for (word, bytes) in words.iter_mut().zip(payload.chunks(8)) {
@@ -182,7 +238,7 @@ impl Ring {
             }
             words
         };
-        self.memory.hasten(position, &header, words, token, meta);
+        self.memory.hasten(position, &header, words);
     }
 
     /// Publishes a position as holding no message; its token stays as it is.
@@ -192,11 +248,7 @@ impl Ring {
     pub(crate) unsafe fn publish_skipped(&self, position: u64) {
         let skipped = Header { payload_size: SLOT_SKIPPED, ..Header::default() };
         // SAFETY: claimed and unpublished, by the caller's word.
-        unsafe { self.memory.write_header(self.index(position), &skipped) };
-        self.store_published(position);
-    }
-
-    fn store_published(&self, position: u64) {
+        unsafe { self.memory.at(self.index(position)).write_header(&skipped) };
         let published = self.free_turn(position) + 1;
         self.turn(position).store(published, order(Label::W3, Ordering::Release));
     }
@@ -220,15 +272,10 @@ impl Claim<'_> {
     #[inline(always)]
     pub(crate) fn publish(&mut self, header: &Header, payload: &[u8], token: u64, meta: u64) {
         assert!(self.next < self.end, "more published than claimed");
-        self.ring.prepare(self.next);
-        // SAFETY: this claim owns the position until it is published.
-        unsafe {
-            // First, because it is what is waited for.
-            self.ring.hasten(self.next, header, payload, token, meta);
-            self.ring.memory.write_payload(self.ring.index(self.next), payload);
-            self.ring.write_and_publish(self.next, header, token, meta);
-        }
+        let position = self.next;
         self.next += 1;
+        // SAFETY: this claim owned the position, and nothing in there can fail.
+        unsafe { self.ring.fill(position, header, payload, token, meta) };
     }
 
     /// Publishes the next position as holding no message.
@@ -246,9 +293,9 @@ impl Claim<'_> {
     pub(crate) fn keep(&mut self, token: u64, meta: u64) {
         assert!(self.next < self.end, "more kept than claimed");
         self.ring.prepare(self.next);
-        let index = self.ring.index(self.next);
-        self.ring.memory.meta(index).store(meta, Ordering::Relaxed);
-        self.ring.memory.token(index).store(token, Ordering::Release);
+        let slot = self.ring.memory.at(self.ring.index(self.next));
+        slot.meta().store(meta, Ordering::Relaxed);
+        slot.token().store(token, Ordering::Release);
         self.next += 1;
     }
 }

@@ -41,7 +41,7 @@ use super::context::{self, Session};
 use super::dead::Letter;
 use super::gate::Gate;
 use super::kept::Kept;
-use super::kernel::{HARD, Kernel, LATE, Phase, SHUTDOWN};
+use super::kernel::{HARD, Kernel, LATE, Phase, SHUTDOWN, STATE};
 use super::options::Mode;
 use super::remote::{self, Remote};
 use super::{calls, lease};
@@ -232,8 +232,8 @@ pub(crate) fn run(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() -> b
                 return kernel.driver.requeue(Arc::clone(kernel), index);
             }
             After::Idle => {
-                leave(kernel, index);
-                if !has_work(kernel, index) {
+                leave(kernel, block);
+                if !has_work_in(kernel, block, index) {
                     return;
                 }
                 if until.is_some_and(|until| until()) {
@@ -249,8 +249,9 @@ pub(crate) fn run(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() -> b
 }
 
 /// Leaves the gate and tells those who wait for that.
-pub(crate) fn leave(kernel: &Kernel, index: u32) {
-    kernel.block(index).gate.leave();
+#[inline]
+pub(crate) fn leave(kernel: &Kernel, block: &Block) {
+    block.gate.leave();
     kernel.lifecycle.notify_all();
 }
 
@@ -263,11 +264,29 @@ pub(crate) fn finish(kernel: &Arc<Kernel>, index: u32) {
 
 /// Whether a turn could do something now.
 pub(crate) fn has_work(kernel: &Kernel, index: u32) -> bool {
-    let block = kernel.block(index);
+    has_work_in(kernel, kernel.block(index), index)
+}
+
+/// The same of a block that is known.
+#[inline(always)]
+fn has_work_in(kernel: &Kernel, block: &Block, index: u32) -> bool {
+    let control = kernel.control();
+    let is_plain = control & STATE == RK_STATE_ACTIVE
+        && !block.poked.load(Ordering::SeqCst)
+        && !block.full.load(Ordering::Relaxed)
+        && block.remote.is_none()
+        && !kernel.code.has_start_or_stop();
+    if is_plain {
+        return block.input.get().is_some_and(Ring::is_readable);
+    }
+    has_any_work(kernel, block, index, control)
+}
+
+#[inline(never)]
+fn has_any_work(kernel: &Kernel, block: &Block, index: u32, control: u32) -> bool {
     if block.poked.load(Ordering::SeqCst) {
         return true;
     }
-    let control = kernel.control();
     let phase = Kernel::phase(control);
     let is_stuck = block.full.load(Ordering::Relaxed) && control & HARD == 0;
     if let Some((remote, ring)) = block.elsewhere_parts() {

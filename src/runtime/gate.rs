@@ -118,6 +118,12 @@ impl Gate {
             && self.word.compare_exchange(IDLE, QUEUED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
+    /// Whether [`Gate::queue_at_once`] may do something. A hint.
+    #[inline]
+    pub(crate) fn may_be_queued_at_once(&self) -> bool {
+        RMW_IS_FENCE && self.word.load(Ordering::Relaxed) == IDLE
+    }
+
     /// The same for somebody who made work and has passed no fence since: the compare-and-swap is the fence. False: it was not idle
     /// at that time, or looked as if; then pass the fence and look again. Only where a read-modify-write is a fence.
     #[inline]

@@ -395,16 +395,11 @@ impl KernelHandle {
         }
         let Some((index, ring)) = kernel.quick_target(request) else { return NOTHING_DONE };
         let Some(mut call) = calls::Call::begin() else { return NOTHING_DONE };
-        let mut claim = match ring.claim_batch(1) {
-            Ok(claim) => claim,
-            Err(error) => {
-                kernel.was_refused(index, error);
-                return NOTHING_DONE;
-            }
-        };
         let header = kernel.input_header(request, None);
-        claim.publish(&header, request.payload, call.token(), request.deadline_ns);
-        drop(claim);
+        if let Err(error) = ring.put(&header, request.payload, call.token(), request.deadline_ns) {
+            kernel.was_refused(index, error);
+            return NOTHING_DONE;
+        }
         let is_timed = timeout_ns != u64::MAX;
         let begun_ns = if is_timed { monotonic_coarse_ns() } else { 0 };
         let block = kernel.block(index);

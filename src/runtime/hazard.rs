@@ -209,7 +209,7 @@ impl Record {
     /// Runs `body` on what `source` points to, if anything; it is not freed before `body` returns.
     ///
     /// `body` must not wait. The record must not be in use (see [`Record::is_used`]).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn protect<T, R>(&self, source: &AtomicPtr<T>, body: impl FnOnce(&T) -> R) -> Option<R> {
         debug_assert!(!self.is_used());
         let pointer = name(&self.named, source)?;

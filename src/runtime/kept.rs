@@ -35,7 +35,18 @@ pub(crate) struct Kept {
 
 impl Turn<'_> {
     /// Puts out what was kept; false: the block is stalled and takes no input.
+    #[inline(always)]
     pub(super) fn put_out_kept(&self, control: u32) -> bool {
+        let block = self.block;
+        let is_plain = !block.poked.load(Ordering::Relaxed)
+            && !block.stalled.load(Ordering::Relaxed)
+            && !block.full.load(Ordering::Relaxed)
+            && !self.body.has_kept();
+        is_plain || self.put_out_what_is_kept(control)
+    }
+
+    #[inline(never)]
+    fn put_out_what_is_kept(&self, control: u32) -> bool {
         if self.block.poked.load(Ordering::Relaxed) {
             self.block.poked.swap(false, Ordering::SeqCst);
         }

@@ -25,7 +25,7 @@ use super::blocks::Blocks;
 use super::callback::{Code, UserPointer};
 use super::core::Core;
 use super::dead::Letter;
-use super::lifecycle::KernelState;
+use super::lifecycle::{ACCEPTING, AT_WORK, KernelState};
 use super::message::Outgoing;
 use super::options::{Backend, LaunchOptions, Mode};
 use super::program::Program;
@@ -42,7 +42,7 @@ use crate::sync::{
 };
 
 /// Low bits of the control word: the state.
-const STATE: u32 = 0xff;
+pub(crate) const STATE: u32 = 0xff;
 /// Queued input becomes dead letters.
 pub(crate) const DISCARD: u32 = 1 << 8;
 /// Kept output becomes dead letters too.
@@ -250,12 +250,13 @@ impl Kernel {
     }
 
     /// What a control word means to a runner.
+    #[inline(always)]
     pub(crate) fn phase(control: u32) -> Phase {
-        match KernelState::from_code(control & STATE) {
-            KernelState::Active => Phase::Run,
-            KernelState::Terminating if control & DISCARD != 0 => Phase::Discard,
-            KernelState::Terminating => Phase::Drain,
-            KernelState::Failed => Phase::Discard,
+        match control & STATE {
+            RK_STATE_ACTIVE => Phase::Run,
+            RK_STATE_TERMINATING if control & DISCARD != 0 => Phase::Discard,
+            RK_STATE_TERMINATING => Phase::Drain,
+            RK_STATE_FAILED => Phase::Discard,
             _ => Phase::Rest,
         }
     }
@@ -401,12 +402,14 @@ impl Kernel {
         for offset in 0..tries {
             let block = (first + offset) % self.options.grid_size;
             let ring = self.input(block)?;
-            match if source.is_some() { ring.claim_foreign() } else { ring.claim_batch(1) } {
-                Ok(mut claim) => {
-                    let header = self.input_header(message, source);
-                    claim.publish(&header, message.payload, token, message.deadline_ns);
-                    return Ok(block);
-                }
+            // A stamp that is not used is a gap in the clock, and no more.
+            let header = self.input_header(message, source);
+            let put = match source {
+                None => ring.put(&header, message.payload, token, message.deadline_ns),
+                Some(_) => ring.put_foreign(&header, message.payload, token, message.deadline_ns),
+            };
+            match put {
+                Ok(()) => return Ok(block),
                 Err(ClaimError::Full) => {}
                 Err(ClaimError::Closed) => {
                     self.was_refused(block, ClaimError::Closed);
@@ -421,13 +424,15 @@ impl Kernel {
     #[inline(always)]
     pub(crate) fn quick_send(&self, message: &Outgoing<'_>, source: Option<&Kernel>) -> bool {
         let Some((block, ring)) = self.quick_target(message) else { return false };
-        let claim = if source.is_some() { ring.claim_foreign() } else { ring.claim_batch(1) };
-        let mut claim = match claim {
-            Ok(claim) => claim,
-            Err(error) => return self.was_refused(block, error),
+        let is_foreign = source.is_some();
+        let header = self.input_header(message, source.map(|kernel| Source { kernel, stamp: None }));
+        let put = match is_foreign {
+            false => ring.put(&header, message.payload, 0, message.deadline_ns),
+            true => ring.put_foreign(&header, message.payload, 0, message.deadline_ns),
         };
-        let source = source.map(|kernel| Source { kernel, stamp: None });
-        claim.publish(&self.input_header(message, source), message.payload, 0, message.deadline_ns);
+        if let Err(error) = put {
+            return self.was_refused(block, error);
+        }
         self.announce(block);
         true
     }
@@ -484,7 +489,7 @@ impl Kernel {
     pub(crate) fn quick_target(&self, message: &Outgoing<'_>) -> Option<(u32, &Ring)> {
         let options = &self.options;
         let block = if message.block == RK_ANY_BLOCK && options.grid_size == 1 { 0 } else { message.block };
-        let is_plain = self.state().accepts()
+        let is_plain = KernelState::is_among(self.control(), ACCEPTING)
             && message.payload.len() <= options.payload_max as usize
             && block < options.grid_size;
         if is_plain { Some((block, self.block(block).input.get()?)) } else { None }
@@ -493,19 +498,25 @@ impl Kernel {
     /// Makes a block run if it rests, after work for it was made.
     #[inline]
     pub(crate) fn announce(&self, block: u32) {
+        let gate = &self.block(block).gate;
         // A state that was read too early does no harm: one that runs makes a runner look at the state, and one that rests goes the
         // way with a fence.
-        if Self::phase(self.control()) != Phase::Rest && self.driver.schedule_at_once(self, block) {
+        if gate.may_be_queued_at_once()
+            && KernelState::is_among(self.control(), AT_WORK)
+            && self.driver.schedule_at_once(self, block)
+        {
             return;
         }
-        self.block(block).gate.work_was_made();
-        self.wake(block);
+        gate.work_was_made();
+        if gate.is_idle() && KernelState::is_among(self.control(), AT_WORK) {
+            self.driver.schedule(self, block);
+        }
     }
 
     /// Makes a block run if it rests; after `work_was_made` of its gate.
     #[inline]
     pub(crate) fn wake(&self, block: u32) {
-        if Self::phase(self.control()) != Phase::Rest && self.block(block).gate.is_idle() {
+        if self.block(block).gate.is_idle() && KernelState::is_among(self.control(), AT_WORK) {
             self.driver.schedule(self, block);
         }
     }

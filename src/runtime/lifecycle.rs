@@ -59,9 +59,20 @@ impl KernelState {
 
     /// Whether messages are accepted.
     pub(crate) fn accepts(self) -> bool {
-        matches!(self, Self::Launched | Self::Active | Self::Deactivated)
+        Self::is_among(self.code(), ACCEPTING)
+    }
+
+    /// Whether the state of a number that this library wrote is one of those whose bits are set.
+    #[inline(always)]
+    pub(crate) fn is_among(code: u32, states: u32) -> bool {
+        states >> (code & 31) & 1 != 0
     }
 }
+
+/// The states in which messages are accepted, a bit for each.
+pub(crate) const ACCEPTING: u32 = 1 << RK_STATE_LAUNCHED | 1 << RK_STATE_ACTIVE | 1 << RK_STATE_DEACTIVATED;
+/// The states in which there is something to do for who runs a block.
+pub(crate) const AT_WORK: u32 = 1 << RK_STATE_ACTIVE | 1 << RK_STATE_TERMINATING | 1 << RK_STATE_FAILED;
 
 /// What can be asked of a kernel, or happen to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -140,6 +151,13 @@ mod tests {
             (Terminated, [Ended, Ended, Stay, Stay, Stay]),
             (Failed, [Broken, Broken, Go(Terminating), Stay, Stay]),
         ];
+        for (state, _) in table {
+            let expected = matches!(state, Launched | Active | Deactivated);
+            assert_eq!(state.accepts(), expected, "{state:?}");
+            assert_eq!(KernelState::is_among(state.code() | 1 << 8, ACCEPTING), expected, "{state:?}");
+            let works = matches!(state, Active | Terminating | Failed);
+            assert_eq!(KernelState::is_among(state.code(), AT_WORK), works, "{state:?}");
+        }
         let verbs = [Verb::Activate, Verb::Deactivate, Verb::Terminate, Verb::Fail, Verb::End];
         for (state, steps) in table {
             for (verb, expected) in verbs.iter().zip(steps) {

@@ -203,14 +203,19 @@ impl<T> Table<T> {
 
 impl Record {
     /// As `protect`, also when this thread is inside a `protect` already: then with a record of its own.
-    #[inline]
+    #[inline(always)]
     fn protect_nested<T, R>(&self, source: &AtomicPtr<T>, body: impl FnOnce(&T) -> R) -> Option<R> {
-        if self.is_used() {
-            let other = DOMAIN.take();
-            let result = other.protect(source, body);
-            other.give_back();
-            return result;
+        #[cold]
+        fn other() -> &'static Record {
+            DOMAIN.take()
         }
-        self.protect(source, body)
+        // One place where the body is called: it is inlined there.
+        let is_nested = self.is_used();
+        let record = if is_nested { other() } else { self };
+        let result = record.protect(source, body);
+        if is_nested {
+            record.give_back();
+        }
+        result
     }
 }

@@ -73,7 +73,7 @@ impl Driver for Persistent {
 
     fn requeue(&self, kernel: Arc<Kernel>, block: u32) {
         // Its own thread goes on without a queue, so nobody else has run this block; give it back.
-        block::leave(&kernel, block);
+        block::leave(&kernel, kernel.block(block));
         self.schedule(&kernel, block);
     }
 }
@@ -104,7 +104,7 @@ fn while_handed_over(kernel: &Arc<Kernel>, index: u32) {
                 After::Idle if watch(kernel, index) => continue,
                 After::Idle => {}
             }
-            block::leave(kernel, index);
+            block::leave(kernel, block);
             if !(block::has_work(kernel, index) && block.gate.enter_idle()) {
                 break;
             }

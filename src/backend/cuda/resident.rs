@@ -282,7 +282,7 @@ impl Driver for Resident {
     }
 
     fn requeue(&self, kernel: Arc<Kernel>, block: u32) {
-        block::leave(&kernel, block);
+        block::leave(&kernel, kernel.block(block));
         self.shared.poke();
     }
 

@@ -16,7 +16,7 @@ pub(crate) struct Header {
 }
 
 #[derive(Debug)]
-struct Slot {
+pub(crate) struct Slot {
     turn: AtomicU64,
     token: AtomicU64,
     meta: AtomicU64,
@@ -41,31 +41,37 @@ impl Memory {
         0
     }
 
-    pub(crate) fn turn(&self, index: usize) -> &AtomicU64 {
-        &self.0[index].turn
+    pub(crate) fn at(&self, index: usize) -> &Slot {
+        &self.0[index]
+    }
+}
+
+impl Slot {
+    pub(crate) fn turn(&self) -> &AtomicU64 {
+        &self.turn
     }
 
-    pub(crate) fn token(&self, index: usize) -> &AtomicU64 {
-        &self.0[index].token
+    pub(crate) fn token(&self) -> &AtomicU64 {
+        &self.token
     }
 
-    pub(crate) fn meta(&self, index: usize) -> &AtomicU64 {
-        &self.0[index].meta
+    pub(crate) fn meta(&self) -> &AtomicU64 {
+        &self.meta
     }
 
-    pub(crate) fn payload(&self, _index: usize) -> *mut u8 {
+    pub(crate) fn payload(&self) -> *mut u8 {
         std::ptr::null_mut()
     }
 
-    pub(crate) unsafe fn write_header(&self, index: usize, header: &Header) {
+    pub(crate) unsafe fn write_header(&self, header: &Header) {
         // SAFETY: loom checks that the access is exclusive.
-        self.0[index].body.with_mut(|body| unsafe { *body = *header });
+        self.body.with_mut(|body| unsafe { *body = *header });
     }
 
-    pub(crate) unsafe fn write_payload(&self, _index: usize, _payload: &[u8]) {}
+    pub(crate) unsafe fn write_payload(&self, _payload: &[u8]) {}
 
-    pub(crate) unsafe fn read_header(&self, index: usize) -> Header {
+    pub(crate) unsafe fn read_header(&self) -> Header {
         // SAFETY: loom checks that nobody writes meanwhile.
-        self.0[index].body.with(|body| unsafe { *body })
+        self.body.with(|body| unsafe { *body })
     }
 }
