@@ -46,7 +46,7 @@ use super::options::Mode;
 use super::remote::{self, Remote};
 use super::{calls, lease};
 use crate::layout::*;
-use crate::limits::{BATCH_MAX, LINGER_MIN, LINGER_ROUNDS, STREAM_MIN};
+use crate::limits::{BATCH_MAX, LINGER_MIN, LINGER_ROUNDS, SETTLE_ROUNDS, STREAM_MIN};
 use crate::metrics::BlockCounters;
 use crate::ring::{Received, Ring};
 use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Guarded, Ordering, monotonic_ns};
@@ -358,7 +358,7 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
             }
             None if phase == Phase::Run => {
                 let streak = before + handled;
-                if is_event_driven && until.is_none() && streak >= LINGER_MIN && turn.linger(control) {
+                if until.is_none() && streak >= LINGER_MIN && turn.linger(control, is_event_driven) {
                     continue;
                 }
                 if is_event_driven && streak < STREAM_MIN {
@@ -392,9 +392,11 @@ pub(super) struct Turn<'a> {
 
 impl Turn<'_> {
     /// Waits inside the gate for the next message (see [`LINGER_ROUNDS`]), if nothing else is to be done; true: it is there.
-    fn linger(&self, control: u32) -> bool {
+    /// Not for longer than a moment on a thread of its own, which waits as it was told to.
+    fn linger(&self, control: u32, is_event_driven: bool) -> bool {
         let Some(ring) = self.block.input.get() else { return false };
-        for round in 0..LINGER_ROUNDS {
+        (0..SETTLE_ROUNDS).for_each(|_| crate::sync::spin_loop());
+        for round in 0..if is_event_driven { LINGER_ROUNDS } else { 1 } {
             if ring.is_readable() {
                 return true;
             }
