@@ -248,6 +248,19 @@ pub(super) fn quick_message<'a>(pointer: *const RkMessage) -> Option<Outgoing<'a
     Some(Outgoing { payload, ..header(message) })
 }
 
+/// A message of at most `limit` bytes, if nothing is wrong with it.
+#[inline(always)]
+pub(super) fn short_message<'a>(message: &RkMessage, limit: usize) -> Option<Outgoing<'a>> {
+    let size = message.payload_size;
+    if size > limit || message.payload.is_null() && size != 0 {
+        return None;
+    }
+    let pointer = if size == 0 { std::ptr::dangling() } else { message.payload.cast::<u8>() };
+    // SAFETY: not NULL, and a limit is below isize::MAX; the header asks for that many readable bytes.
+    let payload = unsafe { std::slice::from_raw_parts(pointer, size) };
+    Some(Outgoing { payload, ..header(message) })
+}
+
 /// The parts of a message that a sender says.
 pub(super) fn outgoing<'a>(message: &RkMessage) -> Result<Outgoing<'a>> {
     let (size, limit) = (message.payload_size, isize::MAX as usize);

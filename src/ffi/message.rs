@@ -48,7 +48,7 @@ pub unsafe extern "C" fn rk_send_batch(
         || {
             let done = match (arg::out(sent, "sent"), arg::array(messages, count, "messages")) {
                 (Ok(_), Ok(messages)) => KernelHandle::from(kernel)
-                    .quick_send_batch(count, |index| arg::quick_message(&raw const messages[index])),
+                    .quick_send_batch(count, |index, limit| arg::short_message(&messages[index], limit)),
                 _ => 0,
             };
             if done > 0 && done == count {
@@ -63,7 +63,7 @@ pub unsafe extern "C" fn rk_send_batch(
                 Ok(messages) => KernelHandle::from(kernel).send_batch(
                     count,
                     begun,
-                    |index| arg::quick_message(&raw const messages[index]),
+                    |index, limit| arg::short_message(&messages[index], limit),
                     |index| arg::outgoing(&messages[index]),
                     timeout_ns,
                 ),

@@ -229,12 +229,12 @@ impl KernelHandle {
     pub fn quick_send_batch<'a>(
         self,
         count: usize,
-        message: impl Fn(usize) -> Option<Outgoing<'a>>,
+        message: impl Fn(usize, usize) -> Option<Outgoing<'a>>,
     ) -> usize {
         let mut sent = 0;
         while sent < count {
             let run = KERNELS.with(self.index(), |kernel| match kernel.handle == self.0 {
-                true => kernel.quick_send_run(count - sent, |index| message(sent + index)),
+                true => kernel.quick_send_run(count - sent, |index, limit| message(sent + index, limit)),
                 false => 0,
             });
             match run {
@@ -255,7 +255,7 @@ impl KernelHandle {
         self,
         count: usize,
         mut sent: usize,
-        quick: impl Fn(usize) -> Option<Outgoing<'a>>,
+        quick: impl Fn(usize, usize) -> Option<Outgoing<'a>>,
         message: impl Fn(usize) -> Result<Outgoing<'a>>,
         timeout_ns: u64,
     ) -> (usize, Result<()>) {
@@ -271,7 +271,7 @@ impl KernelHandle {
                 Err(error) if sent == 0 => return (0, Err(error)),
                 Err(_) => break,
             }
-            sent += self.quick_send_batch(count - sent, |index| quick(sent + index));
+            sent += self.quick_send_batch(count - sent, |index, limit| quick(sent + index, limit));
         }
         (sent, Ok(()))
     }

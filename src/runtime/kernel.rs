@@ -437,19 +437,20 @@ impl Kernel {
         true
     }
 
-    /// The same for up to `count` messages that go to the block of the first; how many were sent.
+    /// The same for up to `count` messages that go to the block of the first; how many were sent. `message` gives one of at most so
+    /// many bytes.
     #[inline(always)]
     pub(crate) fn quick_send_run<'a>(
         &self,
         count: usize,
-        message: impl Fn(usize) -> Option<Outgoing<'a>>,
+        message: impl Fn(usize, usize) -> Option<Outgoing<'a>>,
     ) -> usize {
-        let Some(first) = message(0) else { return 0 };
-        let Some((block, ring)) = self.quick_target(&first) else { return 0 };
         let limit = self.options.payload_max as usize;
-        let fits = |message: &Outgoing<'_>| message.block == first.block && message.payload.len() <= limit;
+        let Some(first) = message(0, limit) else { return 0 };
+        let Some((block, ring)) = self.quick_target(&first) else { return 0 };
+        let count = count.min(BATCH_MAX);
         let mut run = 1;
-        while run < count.min(BATCH_MAX) && message(run).is_some_and(|message| fits(&message)) {
+        while run < count && message(run, limit).is_some_and(|message| message.block == first.block) {
             run += 1;
         }
         let mut claim = match ring.claim_batch(run as u64) {
@@ -459,15 +460,12 @@ impl Kernel {
         let claimed = claim.remaining() as usize;
         for index in 0..claimed {
             // Read again, so checked again: it is the application's memory.
-            let Some(message) = message(index) else {
-                claim.skip();
-                continue;
-            };
-            if fits(&message) {
-                let header = self.input_header(&message, None);
-                claim.publish(&header, message.payload, 0, message.deadline_ns);
-            } else {
-                claim.skip();
+            match message(index, limit) {
+                Some(message) => {
+                    let header = self.input_header(&message, None);
+                    claim.publish(&header, message.payload, 0, message.deadline_ns);
+                }
+                None => claim.skip(),
             }
         }
         drop(claim);
