@@ -377,6 +377,22 @@ pub(super) fn take_message(pointer: *mut RkMessage, argument: &'static str) -> R
     read(pointer.cast_const(), argument)
 }
 
+/// Lease and payload of a view, if there is one.
+#[inline(always)]
+pub(super) fn lease_of_one(pointer: *const RkMessage) -> Option<(u64, *const c_void)> {
+    if pointer.is_null() || !pointer.is_aligned() {
+        return None;
+    }
+    Some(lease_of(pointer))
+}
+
+/// Lease and payload of a view of an array that was checked.
+#[inline(always)]
+pub(super) fn lease_of(pointer: *const RkMessage) -> (u64, *const c_void) {
+    // SAFETY: not NULL, aligned, in an array that was checked in the same call.
+    unsafe { ((*pointer).lease, (*pointer).payload) }
+}
+
 /// Clears a view that was given back, so that it cannot be used by mistake.
 pub(super) fn clear_message(pointer: *mut RkMessage) {
     // SAFETY: read and checked by `take_message` in the same call.

@@ -251,11 +251,32 @@ fn quick_commit(loans: *mut RkLoan, headers: *const RkMessage, count: usize) -> 
 /// Pointers are NULL or valid as the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rk_receive(kernel: RkKernel, out: *mut RkMessage, timeout_ns: u64) -> RkStatus {
-    guard::status(|| {
-        let out = arg::out(out, "out")?;
-        out.write(KernelHandle::from(kernel).receive(timeout_ns)?);
-        Ok(())
-    })
+    guard::short_or_status(
+        || {
+            let Ok(mut place) = arg::out_array(out, 1, "out") else { return Some(()) };
+            let taken =
+                KernelHandle::from(kernel).quick_receive(1, |index, message| place.write(index, *message));
+            (taken == 0).then_some(())
+        },
+        |()| {
+            let out = arg::out(out, "out")?;
+            out.write(KernelHandle::from(kernel).receive(timeout_ns)?);
+            Ok(())
+        },
+    )
+}
+
+/// What is there now, up to `capacity`; 0: nothing was done.
+fn quick_receive(kernel: RkKernel, out: *mut RkMessage, capacity: usize, count: *mut usize) -> usize {
+    let (Ok(count), Ok(mut out)) = (arg::out(count, "count"), arg::out_array(out, capacity, "out")) else {
+        return 0;
+    };
+    let taken =
+        KernelHandle::from(kernel).quick_receive(capacity, |index, message| out.write(index, *message));
+    if taken > 0 {
+        count.write(taken);
+    }
+    taken
 }
 
 /// Takes up to `capacity` messages; waits for the first only. `*count` says how many. Capacity 0 is RK_OK.
@@ -271,17 +292,23 @@ pub unsafe extern "C" fn rk_receive_batch(
     timeout_ns: u64,
     count: *mut usize,
 ) -> RkStatus {
-    guard::status(|| {
-        let count = arg::out(count, "count")?;
-        let mut out = arg::out_array(out, capacity, "out")?;
-        let mut taken = 0;
-        let result = KernelHandle::from(kernel).receive_batch(capacity, timeout_ns, |message| {
-            out.write(taken, message);
-            taken += 1;
-        });
-        count.write(taken);
-        result
-    })
+    guard::short_or_status(
+        || match quick_receive(kernel, out, capacity, count) {
+            0 => Some(()),
+            _ => None,
+        },
+        |()| {
+            let count = arg::out(count, "count")?;
+            let mut out = arg::out_array(out, capacity, "out")?;
+            let mut taken = 0;
+            let result = KernelHandle::from(kernel).receive_batch(capacity, timeout_ns, |message| {
+                out.write(taken, message);
+                taken += 1;
+            });
+            count.write(taken);
+            result
+        },
+    )
 }
 
 /// Gives a received message back; its payload must not be read any more, the view is cleared.
@@ -293,7 +320,34 @@ pub unsafe extern "C" fn rk_receive_batch(
 /// Pointers are NULL or valid as the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rk_release(message: *mut RkMessage) -> RkStatus {
-    guard::status(|| release(message))
+    guard::short_or_status(
+        || match arg::lease_of_one(message) {
+            Some((lease, payload)) if lease::quick_release_one(lease, payload) => {
+                arg::clear_message(message);
+                None
+            }
+            _ => Some(()),
+        },
+        |()| release(message),
+    )
+}
+
+/// Gives views back from the first on, as long as nothing is in the way; how many. They are cleared.
+fn quick_release(messages: *mut RkMessage, count: usize) -> usize {
+    let mut done = 0;
+    if arg::array(messages.cast_const(), count, "messages").is_err() {
+        return 0;
+    }
+    while done < count {
+        let released =
+            lease::quick_release(count - done, |index| arg::lease_of(messages.wrapping_add(done + index)));
+        (done..done + released).for_each(|index| arg::clear_message(messages.wrapping_add(index)));
+        done += released;
+        if released == 0 {
+            break;
+        }
+    }
+    done
 }
 
 fn release(message: *mut RkMessage) -> Result<()> {
@@ -310,14 +364,20 @@ fn release(message: *mut RkMessage) -> Result<()> {
 /// Pointers are NULL or valid as the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rk_release_batch(messages: *mut RkMessage, count: usize) -> RkStatus {
-    guard::status(|| {
-        arg::array(messages.cast_const(), count, "messages")?;
-        let mut first = Ok(());
-        for index in 0..count {
-            first = first.and(release(messages.wrapping_add(index)));
-        }
-        first
-    })
+    guard::short_or_status(
+        || match quick_release(messages, count) {
+            done if done > 0 && done == count => None,
+            done => Some(done),
+        },
+        |done| {
+            arg::array(messages.cast_const(), count, "messages")?;
+            let mut first = Ok(());
+            for index in done..count {
+                first = first.and(release(messages.wrapping_add(index)));
+            }
+            first
+        },
+    )
 }
 
 /// Sends a request and waits for its reply: a view, to be given back with rk_release.

@@ -110,6 +110,34 @@ impl Ring {
         }
     }
 
+    /// Takes up to `count` messages that lie one behind the other, by one step of `head`; one of many receivers. The first, and where
+    /// they end; each is the caller's until [`Ring::release`], and read by [`Ring::taken`].
+    #[inline(always)]
+    pub(crate) fn take_run(&self, count: u64) -> (u64, u64) {
+        let head = self.head.load(Ordering::Relaxed);
+        let is_there = |position: u64| {
+            self.turn(position).load(order(Label::R1, Ordering::Acquire)) == self.free_turn(position) + 1
+        };
+        let mut end = head;
+        while end - head < count && is_there(end) {
+            end += 1;
+        }
+        // If nobody took one of them, the lap has not moved on either: what was seen there holds.
+        let taken =
+            end > head && self.head.compare_exchange(head, end, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if taken { (head, end) } else { (head, head) }
+    }
+
+    /// A message that was taken.
+    ///
+    /// # Safety
+    /// The caller has taken the position and not released it.
+    #[inline(always)]
+    pub(crate) unsafe fn taken(&self, position: u64) -> Received {
+        // SAFETY: by the caller's word.
+        unsafe { self.read(position) }
+    }
+
     /// Gives a taken position back, in any order; false when it is not taken (any more).
     pub(crate) fn release(&self, position: u64) -> bool {
         let published = self.free_turn(position) + 1;

@@ -26,7 +26,7 @@ use super::message::Outgoing;
 use super::table::Table;
 use crate::error::{Error, Result};
 use crate::layout::*;
-use crate::limits::{LEASE_INDEX_BITS, LEASE_POSITION_BITS};
+use crate::limits::{BATCH_MAX, LEASE_INDEX_BITS, LEASE_POSITION_BITS};
 use crate::ring::{Header, Ring};
 use crate::sync::{
     Arc, AtomicU32, AtomicU64, Label, Mutex, Ordering, heavy_fence, light_fence, lock, monotonic_coarse_ns,
@@ -119,6 +119,118 @@ pub(crate) fn entry_of(kernel: &Kernel, block: Option<u32>) -> Result<(u32, u64)
     match index.load(Ordering::Acquire) {
         0 => enter(kernel, block),
         known => Ok((known, base.load(Ordering::Relaxed))),
+    }
+}
+
+/// The same of the output ring, if it is in the table.
+#[inline(always)]
+pub(crate) fn known_entry(kernel: &Kernel) -> Option<(u32, u64)> {
+    let index = kernel.output_lease.load(Ordering::Acquire);
+    (index != 0).then(|| (index, kernel.output_base.load(Ordering::Relaxed)))
+}
+
+/// Takes up to `capacity` messages of an output ring as views, as far as they are there; how many. `index` and `base` are of its leases.
+#[inline(always)]
+pub(crate) fn take_views(
+    ring: &Ring,
+    index: u32,
+    base: u64,
+    capacity: usize,
+    take: &mut impl FnMut(usize, &RkMessage),
+) -> usize {
+    let mut taken = 0;
+    while taken < capacity {
+        let (first, end) = ring.take_run((capacity - taken).min(BATCH_MAX) as u64);
+        if first == end {
+            break;
+        }
+        let now = monotonic_coarse_ns();
+        for position in first..end {
+            // SAFETY: taken just now.
+            let received = unsafe { ring.taken(position) };
+            if received.is_skipped() {
+                ring.release(position);
+                continue;
+            }
+            let view = super::message::output_view(&received, index, base);
+            ring.meta(position).store(now, Ordering::Relaxed);
+            take(taken, &view);
+            taken += 1;
+        }
+    }
+    taken
+}
+
+/// `rk_release`, if nothing is in the way. False: nothing was done.
+#[inline]
+pub fn quick_release_one(word: u64, payload: *const std::ffi::c_void) -> bool {
+    const NO: u32 = 0;
+    const GONE: u32 = 2;
+    let lease = Lease::decode(word);
+    if lease.kind == Kind::Reply {
+        return calls::release(lease);
+    }
+    let released = with_entry(lease, |entry| {
+        let ring = entry.kernel.output.get().filter(|_| entry.block.is_none() && lease.kind == Kind::View);
+        let Some(ring) = ring else { return NO };
+        let position = lease.near(entry.base, ring.head());
+        if ring.payload(position).cast_const().cast() != payload || !ring.release(position) {
+            return NO;
+        }
+        entry.kernel.output_was_released();
+        if entry.kernel.destroyed.load(Ordering::SeqCst) { GONE } else { 1 }
+    });
+    if released == Some(GONE) {
+        retire_of(lease);
+    }
+    released.unwrap_or(NO) != NO
+}
+
+#[cold]
+fn retire_of(lease: Lease) {
+    if let Some(entry) = lease.index.checked_sub(1).and_then(|index| ENTRIES.get(index)) {
+        retire(&entry.kernel);
+    }
+}
+
+/// Gives back up to [`BATCH_MAX`] views of one queue, or a reply, from the first on, as long as nothing is in the way; how many.
+/// `view` gives the lease and the payload of one.
+#[inline(always)]
+pub fn quick_release(count: usize, view: impl Fn(usize) -> (u64, *const std::ffi::c_void)) -> usize {
+    let first = Lease::decode(view(0).0);
+    if first.kind == Kind::Reply {
+        return usize::from(calls::release(first));
+    }
+    let released = with_entry(first, |entry| {
+        let ring = match entry.block {
+            None => entry.kernel.output.get(),
+            Some(_) => None,
+        };
+        let Some(ring) = ring else { return (0, None) };
+        let (head, mut done) = (ring.head(), 0);
+        while done < count.min(BATCH_MAX) {
+            let (word, payload) = view(done);
+            let lease = Lease::decode(word);
+            let position = lease.near(entry.base, head);
+            let is_view = lease.kind == Kind::View && lease.index == first.index;
+            if !is_view || ring.payload(position).cast_const().cast() != payload || !ring.release(position) {
+                break;
+            }
+            done += 1;
+        }
+        if done == 0 {
+            return (0, None);
+        }
+        entry.kernel.output_was_released();
+        (done, entry.kernel.destroyed.load(Ordering::SeqCst).then(|| Arc::clone(&entry.kernel)))
+    });
+    match released {
+        Some((done, Some(kernel))) => {
+            retire(&kernel);
+            done
+        }
+        Some((done, None)) => done,
+        None => 0,
     }
 }
 

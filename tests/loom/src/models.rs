@@ -148,6 +148,39 @@ fn two_receivers_share_without_losing_or_doubling() {
 }
 
 #[test]
+fn two_receivers_one_of_runs_share_without_losing_or_doubling() {
+    check(&[Label::W1, Label::W3, Label::R1, Label::R2], || {
+        let ring = Arc::new(Ring::new(2, 64).unwrap());
+        let runs = {
+            let ring = Arc::clone(&ring);
+            thread::spawn(move || {
+                let (first, end) = ring.take_run(2);
+                let seen: Vec<u64> = (first..end)
+                    // SAFETY: taken just now.
+                    .map(|position| unsafe { ring.taken(position) }.header.correlation)
+                    .collect();
+                (first..end).for_each(|position| assert!(ring.release(position)));
+                seen
+            })
+        };
+        let one = {
+            let ring = Arc::clone(&ring);
+            thread::spawn(move || {
+                let received = ring.take()?;
+                assert!(ring.release(received.position));
+                Some(received.header.correlation)
+            })
+        };
+        let accepted = (0..3).take_while(|number| publish_one(ring.claim(), 1, *number)).count() as u64;
+        let mut seen = runs.join().unwrap();
+        seen.extend(one.join().unwrap());
+        seen.extend(std::iter::from_fn(|| ring.take()).map(|received| received.header.correlation));
+        seen.sort_unstable();
+        assert!(seen.into_iter().eq(0..accepted), "lost or doubled");
+    });
+}
+
+#[test]
 fn a_closed_ring_gives_what_it_accepted_and_no_more() {
     check(&[], || {
         let ring = Arc::new(Ring::new(2, 64).unwrap());
