@@ -26,7 +26,7 @@ help:
 	@echo 'make install  PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
 	@echo 'make bench    what a message costs, beside goals, bare rings and other actors of the same run'
 	@echo 'make bench-quick  the same without other libraries, shorter'
-	@echo 'make soak     ten million round trips'
+	@echo 'make soak     ten million round trips, a hundred million messages through two kernels'
 	@echo 'make header   write include/ringkernel.h anew from the source'
 
 library:
@@ -84,6 +84,8 @@ soak: stage
 	@mkdir -p '$(BUILD)'
 	$(CC) -std=c99 -O2 -I include -I tests/c tests/c/soak.c -o '$(BUILD)/soak' -L '$(STAGE)/lib' -lringkernel -lpthread
 	LD_LIBRARY_PATH='$(STAGE)/lib' '$(BUILD)/soak'
+	$(CC) -std=c99 -O2 -I include -I tests/c tests/c/soak_streams.c -o '$(BUILD)/soak_streams' -L '$(STAGE)/lib' -lringkernel -lpthread
+	LD_LIBRARY_PATH='$(STAGE)/lib' '$(BUILD)/soak_streams' 100000000
 
 header:
 	RK_WRITE_HEADER=1 $(CARGO) test --test header
