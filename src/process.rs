@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 
 use once_cell::sync::OnceCell;
 
-use crate::sync::{AtomicPtr, AtomicU32, Ordering, prepare_fences};
+use crate::sync::{AtomicPtr, AtomicU32, Mutex, Ordering, lock, prepare_fences};
 
 /// What the word reads in a process that may use the library without asking any further.
 const HERE: u32 = 1;
@@ -33,29 +33,48 @@ struct Mapped {
     is_wiped: bool,
 }
 
-/// Called by every `rk_runtime_create` before anything else: maps the page and registers the fences.
-pub(crate) fn prepare() -> io::Result<()> {
-    MAPPED.get_or_try_init(map_page)?;
-    if !is_owned() {
-        prepare_fences();
-    }
-    Ok(())
-}
+/// Runtimes that are being created, and whether one ever was.
+static CREATING: Mutex<(u32, bool)> = Mutex::new((0, false));
 
-/// Called by every `rk_runtime_create` that has succeeded, after `prepare`: from now on children of this process are told apart. Who
-/// has failed to create a runtime has nothing that a child could harm.
-pub(crate) fn own() {
-    if let Some(page) = MAPPED.get().filter(|_| !is_owned()) {
-        if page.is_wiped {
-            page.word.store(HERE, Ordering::Relaxed);
-        } else {
-            OWNER.store(std::process::id(), Ordering::Relaxed);
+/// A runtime that is being created. From here on children of this process are told apart; dropped without [`Creation::done`], and with
+/// no other one, they are not any more: who has failed to create a runtime has nothing that a child could harm.
+pub(crate) struct Creation(());
+
+impl Creation {
+    /// Called by every `rk_runtime_create` before anything else: maps the page and registers the fences.
+    pub(crate) fn begin() -> io::Result<Self> {
+        let page = MAPPED.get_or_try_init(map_page)?;
+        let mut creating = lock(&CREATING);
+        if !is_owned() {
+            prepare_fences();
+            if page.is_wiped {
+                page.word.store(HERE, Ordering::Relaxed);
+            } else {
+                OWNER.store(std::process::id(), Ordering::Relaxed);
+            }
+            PAGE.store(std::ptr::from_ref(page.word).cast_mut(), Ordering::Release);
         }
-        PAGE.store(std::ptr::from_ref(page.word).cast_mut(), Ordering::Release);
+        creating.0 += 1;
+        Ok(Self(()))
+    }
+
+    /// The runtime is there.
+    pub(crate) fn done(self) {
+        lock(&CREATING).1 = true;
     }
 }
 
-/// Whether a runtime was created, here or in a process that this one was forked from.
+impl Drop for Creation {
+    fn drop(&mut self) {
+        let mut creating = lock(&CREATING);
+        creating.0 -= 1;
+        if *creating == (0, false) {
+            PAGE.store(std::ptr::from_ref(&UNOWNED).cast_mut(), Ordering::Release);
+        }
+    }
+}
+
+/// Whether a runtime was created or is being, here or in a process that this one was forked from.
 fn is_owned() -> bool {
     !std::ptr::eq(PAGE.load(Ordering::Acquire), &UNOWNED)
 }

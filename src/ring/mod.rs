@@ -113,8 +113,10 @@ struct Tail {
     position: AtomicU64,
     /// What senders have last seen of `head`: that line moves between cores once a lap and not with every message.
     seen_head: AtomicU64,
-    /// Messages that came from kernels; counted by those who send them.
+    /// Messages that come from kernels; counted by those who send them, before the claim.
     foreign: AtomicU64,
+    /// Those of them that were queued.
+    queued: AtomicU64,
     /// Places that were lent and are no message.
     lent: AtomicU64,
     /// A close has begun: for the only sender.
@@ -137,6 +139,7 @@ impl Ring {
                 position: AtomicU64::new(0),
                 seen_head: AtomicU64::new(0),
                 foreign: AtomicU64::new(0),
+                queued: AtomicU64::new(0),
                 lent: AtomicU64::new(0),
                 closing: AtomicBool::new(false),
             }),
@@ -256,9 +259,10 @@ impl Ring {
         self.tail.foreign.fetch_add(1, Ordering::Relaxed);
         release_fence();
         let put = self.put(header, payload, token, meta);
-        if put.is_err() {
-            self.tail.foreign.fetch_sub(1, Ordering::Relaxed);
-        }
+        match put {
+            Ok(()) => self.tail.queued.fetch_add(1, Ordering::Relaxed),
+            Err(_) => self.tail.foreign.fetch_sub(1, Ordering::Relaxed),
+        };
         put
     }
 
@@ -275,13 +279,13 @@ impl Ring {
     pub(crate) fn sent(&self) -> u64 {
         let tail = self.tail();
         // Read after the tail. What is no message of the host was counted before its claim, so what `tail` has of that is in here.
-        let sent = tail.saturating_sub(self.foreign() + self.lent());
+        let sent = tail.saturating_sub(self.tail.foreign.load(Ordering::Relaxed) + self.lent());
         self.said.fetch_max(sent, Ordering::Relaxed).max(sent)
     }
 
     /// Messages that came from kernels.
-    pub(crate) fn foreign(&self) -> u64 {
-        self.tail.foreign.load(Ordering::Relaxed)
+    pub(crate) fn queued_by_kernels(&self) -> u64 {
+        self.tail.queued.load(Ordering::Relaxed)
     }
 
     /// Takes lent places out of the count again, as they became messages.

@@ -209,6 +209,8 @@ impl Block {
 pub(crate) enum After {
     /// Nothing to do.
     Idle,
+    /// The same, after a moment of waiting for more.
+    Waited,
     /// More to do, but others are waiting.
     Requeue,
     /// The block has ended.
@@ -216,32 +218,39 @@ pub(crate) enum After {
 }
 
 /// Runs a block whose gate the caller has entered, until it has nothing to do, its share of the worker is
-/// used up, or `until` says so after a message. The gate is left when this returns.
-pub(crate) fn run(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() -> bool>) {
+/// used up, or `until` says so after a message. The gate is left when this returns; whether some of the time went into waiting.
+pub(crate) fn run(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() -> bool>) -> bool {
     let block = kernel.block(index);
     block.counters.invocations.bump();
     if until.is_some() {
         // A helper comes for one message and leaves again.
         block.gate.become_full();
     }
+    let mut has_waited = false;
     loop {
         match turns(kernel, index, until) {
-            After::Done => return finish(kernel, index),
+            After::Done => {
+                finish(kernel, index);
+                return has_waited;
+            }
             After::Requeue => {
                 block.gate.requeue();
-                return kernel.driver.requeue(Arc::clone(kernel), index);
+                kernel.driver.requeue(Arc::clone(kernel), index);
+                return has_waited;
             }
-            After::Idle => {
+            after @ (After::Idle | After::Waited) => {
+                has_waited |= after == After::Waited;
                 leave(kernel, block);
                 if !has_work_in(kernel, block, index) {
-                    return;
+                    return has_waited;
                 }
                 if until.is_some_and(|until| until()) {
                     // A helper has what it came for: the rest is for the workers.
-                    return kernel.driver.schedule(kernel, index);
+                    kernel.driver.schedule(kernel, index);
+                    return has_waited;
                 }
                 if !block.gate.enter_idle() {
-                    return;
+                    return has_waited;
                 }
             }
         }
@@ -331,7 +340,8 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
     loop {
         let control = kernel.control();
         let phase = Kernel::phase(control);
-        let is_out = turn.put_out_kept(control) && body.posted() == 0;
+        // What is posted is tried again, too: the look at what was kept has used the poke up.
+        let is_out = turn.put_out_kept(control) && (body.posted() == 0 || turn.put_out_posted(control));
         if !is_out && phase != Phase::Discard {
             return After::Idle;
         }
@@ -358,13 +368,14 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
             }
             None if phase == Phase::Run => {
                 let streak = before + handled;
-                if until.is_none() && streak >= LINGER_MIN && turn.linger(control, is_event_driven) {
+                let waits = until.is_none() && streak >= LINGER_MIN;
+                if waits && turn.linger(control, is_event_driven) {
                     continue;
                 }
                 if is_event_driven && streak < STREAM_MIN {
                     block.gate.become_full();
                 }
-                return After::Idle;
+                return if waits { After::Waited } else { After::Idle };
             }
             None => match turn.try_end(is_out) {
                 Some(after) => return after,

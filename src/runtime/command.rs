@@ -15,7 +15,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::kernel::{DISCARD, HARD, Kernel, LATE, OVERDUE, Phase, SHUTDOWN};
+use super::kernel::{ACTIVATION, DISCARD, HARD, Kernel, LATE, OVERDUE, Phase, SHUTDOWN};
 use super::lifecycle::{KernelState, Step, Verb, step};
 use super::{blocking, log};
 use crate::error::{Error, Result};
@@ -66,7 +66,10 @@ impl Kernel {
         {
             let verbs = lock(&self.verbs);
             match step(self.state(), Verb::Activate) {
-                Step::Go(next) => self.command(&verbs, next.code()),
+                Step::Go(next) => {
+                    let activations = (self.control() & !(ACTIVATION - 1)).wrapping_add(ACTIVATION);
+                    self.command(&verbs, next.code() | activations);
+                }
                 Step::Stay => return Ok(()),
                 refused => return Err(self.refuse("activate", refused)),
             }
@@ -81,7 +84,9 @@ impl Kernel {
         {
             let verbs = lock(&self.verbs);
             match step(self.state(), Verb::Deactivate) {
-                Step::Go(next) => self.command(&verbs, next.code()),
+                Step::Go(next) => {
+                    self.command(&verbs, next.code() | (self.control() & !(ACTIVATION - 1)));
+                }
                 Step::Stay => {}
                 refused => return Err(self.refuse("deactivate", refused)),
             }
@@ -92,10 +97,11 @@ impl Kernel {
             !self.blocks.iter().any(super::block::Block::runs_a_handler) && self.answers() == before
         };
         let outcome = blocking::wait(&self.lifecycle, u64::MAX, || {
+            let before = self.control();
             let is_quiet = is_quiet();
-            // After the look: it was paused all that time, or a second caller paused it again.
             match step(self.state(), Verb::Deactivate) {
-                Step::Stay => is_quiet.then_some(Ok(())),
+                // The same word before and after: it was paused all that time.
+                Step::Stay => (is_quiet && self.control() == before).then_some(Ok(())),
                 Step::Go(_) => Some(Err(self.refuse("deactivate", Step::Invalid))),
                 refused => Some(Err(self.refuse("deactivate", refused))),
             }

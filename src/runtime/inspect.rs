@@ -22,7 +22,7 @@ impl Kernel {
         let mut sums = Sums { received: self.output.get().map_or(0, Ring::head), ..Sums::default() };
         for ring in self.inputs() {
             sums.sent += ring.sent();
-            sums.from_kernels += ring.foreign();
+            sums.from_kernels += ring.queued_by_kernels();
         }
         for block in self.blocks.iter() {
             sums.received += block.counters.replies.get();

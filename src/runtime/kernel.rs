@@ -51,6 +51,8 @@ pub(crate) const HARD: u32 = 1 << 9;
 pub(crate) const SHUTDOWN: u32 = 1 << 10;
 /// DISCARD was set because a drain ran out of time: what is discarded now makes it a timeout.
 pub(crate) const LATE: u32 = 1 << 11;
+/// From here on up: how often it was activated, so that a pause that was undone and made again can be told from one that lasted.
+pub(crate) const ACTIVATION: u32 = 1 << 16;
 /// A terminate ran out of time: kept output that is dropped now makes it a timeout.
 pub(crate) const OVERDUE: u32 = 1 << 12;
 

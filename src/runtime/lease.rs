@@ -186,9 +186,11 @@ pub fn quick_release_one(word: u64, payload: *const std::ffi::c_void) -> bool {
     released.unwrap_or(NO) != NO
 }
 
+/// What is left to do for the destroyed kernel of a lease. Another kernel may have its index by now: then somebody else did it.
 #[cold]
 fn retire_of(lease: Lease) {
-    if let Some(entry) = lease.index.checked_sub(1).and_then(|index| ENTRIES.get(index)) {
+    let entry = lease.index.checked_sub(1).and_then(|index| ENTRIES.get(index));
+    if let Some(entry) = entry.filter(|entry| entry.kernel.destroyed.load(Ordering::SeqCst)) {
         retire(&entry.kernel);
     }
 }

@@ -64,7 +64,7 @@ pub(crate) fn create(options: RuntimeOptions, open: Open) -> Result<u64> {
         what: "memory or a thread for the runtime",
         errno: error.raw_os_error().unwrap_or(0),
     };
-    process::prepare().map_err(refused)?;
+    let creation = process::Creation::begin().map_err(refused)?;
     let core = Arc::new(Core::new(options, Control::start().map_err(refused)?));
     let Opened { backend, threads } = open(&core)?;
     let runtime = Arc::new(Runtime { core, backend, threads });
@@ -72,7 +72,7 @@ pub(crate) fn create(options: RuntimeOptions, open: Open) -> Result<u64> {
     let mut runtimes = RUNTIMES.write().unwrap_or_else(|poisoned| poisoned.into_inner());
     runtimes.get_or_insert_default().insert(handle, runtime);
     drop(runtimes);
-    process::own();
+    creation.done();
     log::write(log::Level::Info, || format!("a runtime with {} workers was created", options.worker_threads));
     Ok(handle)
 }

@@ -285,6 +285,45 @@ static void starts_and_stops_may_emit_and_have_nothing_to_answer(void) {
   OK(rk_runtime_destroy(runtime));
 }
 
+static volatile int knocking;
+
+/* Sends on as long as it is told to, also when there is no room. */
+static rk_status_t on_knock(rk_context_t *ctx, const rk_message_t *message) {
+  while (knocking) {
+    rk_status_t status = rk_context_send(ctx, 0, message);
+    if (status != RK_OK && status != RK_ERR_FULL) return status;
+  }
+  return RK_OK;
+}
+
+static void what_finds_no_room_is_not_counted_and_counters_never_fall(void) {
+  rk_runtime_t *runtime = make_runtime(2);
+  rk_message_t message = check_message("m", 1);
+  rk_kernel_t from, to;
+  uint64_t last = 0, sent = 0, until = check_now() + MS(200);
+  uint32_t route;
+  OK(add_program(runtime, "knock", on_knock, 0, NULL));
+  from = launched(runtime, "from", "knock", mode, 0);
+  to = launched(runtime, "to", "sink", mode, RK_LAUNCH_SUSPENDED);
+  OK(rk_connect(from, to, &route));
+  OK(rk_send(to, &message, 0));
+  knocking = 1;
+  OK(rk_send(from, &message, 0));
+  while (check_now() < until) {
+    rk_kernel_metrics_t metrics = RK_KERNEL_METRICS_INIT;
+    OK(rk_kernel_metrics(to, &metrics));
+    CHECK(metrics.messages_from_kernels >= last && metrics.messages_sent >= sent);
+    CHECK(metrics.messages_from_kernels + metrics.messages_sent <= metrics.input_queue_depth);
+    last = metrics.messages_from_kernels;
+    sent = metrics.messages_sent;
+  }
+  knocking = 0;
+  UNTIL(metrics_of(from).messages_processed == 1);
+  CHECK(sent == 1 && last > 0 && metrics_of(to).input_queue_depth == last + 1);
+  CHECK(metrics_of(from).messages_to_kernels == last);
+  OK(rk_runtime_destroy(runtime));
+}
+
 int main(int argc, char **argv) {
   fixture_unused();
   for (mode = RK_MODE_PERSISTENT; mode <= RK_MODE_EVENT_DRIVEN; mode++) {
@@ -297,6 +336,7 @@ int main(int argc, char **argv) {
     RUN(a_reply_to_a_kernel_that_has_ended_is_a_dead_letter);
     RUN(a_full_route_to_oneself_says_so_and_goes_on);
     RUN(starts_and_stops_may_emit_and_have_nothing_to_answer);
+    RUN(what_finds_no_room_is_not_counted_and_counters_never_fall);
   }
   return check_result();
 }

@@ -281,6 +281,51 @@ static void lesson_04_every_verb_against_the_end_of_its_kernel(void) {
   OK(rk_runtime_destroy(runtime));
 }
 
+static volatile int begun, ended;
+
+static void *destroy_each(void *argument) {
+  int round, rounds = (int)(intptr_t)argument;
+  for (round = 1; round <= rounds; round++) {
+    volatile int spin = round * 7 % 600;
+    while (begun < round) {
+      if (check_slow()) sched_yield();
+    }
+    while (spin) spin--;
+    rk_destroy(target);
+    ended = round;
+  }
+  return NULL;
+}
+
+/* Whatever becomes of the kernel in the middle of a batch: `*sent` is what was queued. */
+static void a_batch_that_meets_the_end_says_what_was_queued(void) {
+  static rk_message_t batch[2000];
+  int round, rounds = check_slow() ? 15 : 5000;
+  pthread_t thread;
+  runtime = make_runtime(1);
+  begun = ended = 0;
+  CHECK(pthread_create(&thread, NULL, destroy_each, (void *)(intptr_t)rounds) == 0);
+  for (round = 1; round <= rounds; round++) {
+    rk_launch_options_t options = options_for("sink", mode);
+    rk_runtime_metrics_t before = RK_RUNTIME_METRICS_INIT, after = RK_RUNTIME_METRICS_INIT;
+    size_t sent = 77;
+    rk_status_t status;
+    options.flags = RK_LAUNCH_SUSPENDED;
+    options.input_queue_capacity = 256;
+    OK(rk_launch(runtime, "k", &options, &target));
+    OK(rk_send(target, &batch[0], 0));
+    OK(rk_metrics(runtime, &before));
+    begun = round;
+    status = rk_send_batch(target, batch, 2000, 0, &sent);
+    while (ended < round) sched_yield();
+    CHECK((status == RK_OK) == (sent > 0));
+    OK(rk_metrics(runtime, &after));
+    CHECK(after.dead_letters - before.dead_letters == sent + 1);
+  }
+  CHECK(pthread_join(thread, NULL) == 0);
+  OK(rk_runtime_destroy(runtime));
+}
+
 int main(int argc, char **argv) {
   static const uint32_t variants[][2] = {
       {RK_MODE_PERSISTENT, 0}, {RK_MODE_EVENT_DRIVEN, 0}, {RK_MODE_EVENT_DRIVEN, RK_LAUNCH_NO_HELP}};
@@ -294,6 +339,7 @@ int main(int argc, char **argv) {
     RUN(lesson_16_what_walks_into_a_kernel_that_ends_is_handled_or_dead);
     RUN(lesson_05_of_many_launches_at_once_exactly_one_wins);
     RUN(lesson_04_every_verb_against_the_end_of_its_kernel);
+    RUN(a_batch_that_meets_the_end_says_what_was_queued);
   }
   return check_result();
 }

@@ -101,8 +101,8 @@ fn while_handed_over(kernel: &Arc<Kernel>, index: u32) {
             match block::turns(kernel, index, None) {
                 After::Done => return block::finish(kernel, index),
                 After::Requeue => continue,
-                After::Idle if watch(kernel, index) => continue,
-                After::Idle => {}
+                After::Idle | After::Waited if watch(kernel, index) => continue,
+                After::Idle | After::Waited => {}
             }
             block::leave(kernel, block);
             if !(block::has_work(kernel, index) && block.gate.enter_idle()) {

@@ -314,9 +314,9 @@ impl Scheduler {
             Some(start) => monotonic_ns().saturating_sub(start),
             None => monotonic_coarse_ns().saturating_sub(coarse),
         };
-        if start.is_some() {
+        if start.is_some() && !matches!(ran, Ok(true)) {
             block.note_usual(spent);
-        } else if spent >= COARSE_SURE_NS {
+        } else if start.is_none() && spent >= COARSE_SURE_NS {
             // Long, or interrupted: not short until the next time that it is measured.
             block.usual_ns.fetch_max(SHORT_RUN_NS, Ordering::Relaxed);
         }

@@ -286,6 +286,9 @@ impl Device {
 
     /// Unloads what was abandoned. In the context; nothing is resident.
     pub(super) fn unload_abandoned(&self) {
+        if self.leaked.load(Ordering::SeqCst) {
+            return;
+        }
         let mut modules = lock(&self.modules);
         let Modules { loaded, abandoned } = &mut *modules;
         for module in abandoned.drain(..) {
