@@ -313,14 +313,17 @@ static void what_finds_no_room_is_not_counted_and_counters_never_fall(void) {
     rk_kernel_metrics_t metrics = RK_KERNEL_METRICS_INIT;
     OK(rk_kernel_metrics(to, &metrics));
     CHECK(metrics.messages_from_kernels >= last && metrics.messages_sent >= sent);
-    CHECK(metrics.messages_from_kernels + metrics.messages_sent <= metrics.input_queue_depth);
+    CHECK(metrics.backend == RK_BACKEND_CUDA || metrics.messages_from_kernels + metrics.messages_sent <= metrics.input_queue_depth);
     last = metrics.messages_from_kernels;
     sent = metrics.messages_sent;
   }
   knocking = 0;
   UNTIL(metrics_of(from).messages_processed == 1);
-  CHECK(sent == 1 && last > 0 && metrics_of(to).input_queue_depth == last + 1);
-  CHECK(metrics_of(from).messages_to_kernels == last);
+  UNTIL(metrics_of(from).messages_to_kernels == metrics_of(to).messages_from_kernels);
+  last = metrics_of(to).messages_from_kernels;
+  CHECK(sent == 1 && last > 0);
+  /* On a device, what kernels send one another waits in a ring that the host does not see. */
+  CHECK(backend_of(runtime) == RK_BACKEND_CUDA || metrics_of(to).input_queue_depth == last + 1);
   OK(rk_runtime_destroy(runtime));
 }
 
