@@ -1333,7 +1333,7 @@ rk_status_t rk_deactivate(struct rk_kernel_t kernel);
  *
  * If something is left past the timeout, the answer is RK_ERR_TIMEOUT: current messages are finished, the rest
  * (input, and output that found no room) become dead letters. The kernel has ended all the same, unless a handler
- * does not return within 100 ms more; then it is TERMINATING until it does. (A handler that returns within 10 ms more
+ * does not return within 100 ms more; then it is TERMINATING until it does. (A handler that returns within 50 ms more
  * makes no timeout: it may have answered already.) A paused kernel has nothing to drain
  * with: its input becomes dead letters at once, which is no timeout. Terminating twice is fine, a second caller
  * waits for the first. The id is free again once the kernel has ended; the handle answers receive, state,

@@ -48,7 +48,7 @@ pub(crate) const SPARE_WORKERS_MAX: usize = 256;
 /// Time that current handlers get to come to an end once a terminate has run out of time.
 pub(crate) const TERMINATE_GRACE_NS: u64 = 100_000_000;
 /// The part of it that does not count: a handler that has answered is about to return.
-pub(crate) const TERMINATE_SLACK_NS: u64 = 10_000_000;
+pub(crate) const TERMINATE_SLACK_NS: u64 = 50_000_000;
 /// Time that `rk_runtime_destroy` lets kernels drain.
 pub(crate) const DESTROY_DRAIN_NS: u64 = 2_000_000_000;
 /// Time that `rk_runtime_destroy` waits for handlers after that.

@@ -190,8 +190,10 @@ impl Kernel {
     /// It was escalated a moment ago: if a block still has input, a handler is at a message, which takes clearly longer than the
     /// terminate was to take.
     pub(crate) fn note_overrun(&self) {
-        let is_at_one =
-            |block: &super::block::Block| block.input.get().is_some_and(|ring| !ring.is_drained());
+        // What a block elsewhere is done with is known here some time later.
+        let is_at_one = |block: &super::block::Block| {
+            block.remote.is_none() && block.input.get().is_some_and(|ring| !ring.is_drained())
+        };
         let running = self.blocks.iter().filter(|block| is_at_one(block)).count();
         self.discarded_late.fetch_add(running as u64, Ordering::Relaxed);
     }

@@ -90,7 +90,7 @@ static void what_a_paused_kernel_kept_too_long_makes_a_timeout(void) {
 
 static void *open_it(void *argument) {
   (void)argument;
-  check_sleep_ms(40);
+  check_sleep_ms(75);
   gate_open(&gate);
   return NULL;
 }

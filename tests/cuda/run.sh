@@ -83,6 +83,8 @@ host=$host,terminate_discards_any_number_of_messages_while_every_worker_is_stuck
 host=$host,no_thread_runs_before_a_runtime_is_created,lesson_20_runtimes_that_come_and_go_leave_no_memory_behind
 # Blocks of an event-driven kernel that got their messages during a launch wait for the next.
 batches=a_pause_waits_for_every_block_and_blocks_run_side_by_side
+# When a handler on a device ends is known here some time later.
+batches=$batches,the_current_message_alone_can_be_too_late
 for suite in conformance_message conformance_call conformance_handler conformance_lifecycle conformance_metrics \
   conformance_nested conformance_batch conformance_counts conformance_process conformance_reentry conformance_route \
   conformance_shutdown conformance_state conformance_time conformance_end; do
