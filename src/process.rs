@@ -2,9 +2,9 @@
 //!
 //! # Fork
 //! A child of `fork` has one thread and copies of our locks and queues in whatever state they were; nothing
-//! here may touch them. The first runtime that is created has a page mapped with MADV_WIPEONFORK: it reads 1 in
-//! the process that created it and 0 in every child, so each export can ask for the price of a load. Before
-//! that no state exists and a child may create a runtime of its own. Kernels older than 4.14 lack the
+//! here may touch them. The first `rk_runtime_create` maps a page with MADV_WIPEONFORK: it reads 1 in the process that
+//! called it and 0 in every child, so each export can ask for the price of a load. Before that, and after one that failed
+//! with no other, no state exists and a child may create a runtime of its own. Kernels older than 4.14 lack the
 //! advice; there the process id is compared instead.
 #![allow(unsafe_code)]
 

@@ -373,7 +373,9 @@ pub unsafe extern "C" fn rk_release_batch(messages: *mut RkMessage, count: usize
             arg::array(messages.cast_const(), count, "messages")?;
             let mut first = Ok(());
             for index in done..count {
-                first = first.and(release(messages.wrapping_add(index)));
+                let message = messages.wrapping_add(index);
+                let result = if quick_release(message, 1) == 1 { Ok(()) } else { release(message) };
+                first = first.and(result);
             }
             first
         },

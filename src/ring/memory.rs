@@ -128,6 +128,11 @@ impl Memory {
         Slot { slot, _of: PhantomData }
     }
 
+    /// Bytes that a payload may have.
+    pub(crate) fn room(&self) -> usize {
+        self.stride - SLOT_HEADER_SIZE
+    }
+
     /// Whether small messages go a second way.
     #[inline]
     pub(crate) fn has_express(&self) -> bool {

@@ -86,34 +86,24 @@ impl Ring {
     }
 
     /// Takes the next message; one of many receivers. It is the caller's until [`Ring::release`].
+    #[cfg(any(test, rk_loom))]
     pub(crate) fn take(&self) -> Option<Received> {
-        let mut head = self.head.load(Ordering::Relaxed);
-        loop {
-            let published = self.free_turn(head) + 1;
-            let turn = self.turn(head).load(order(Label::R1, Ordering::Acquire));
-            if turn == published {
-                match self.head.compare_exchange_weak(head, head + 1, Ordering::Relaxed, Ordering::Relaxed) {
-                    // SAFETY: published, and taken by nobody else.
-                    Ok(_) => return Some(unsafe { self.read(head) }),
-                    Err(seen) => head = seen,
-                }
-            } else {
-                let seen = self.head.load(Ordering::Relaxed);
-                if turn < published && seen == head {
-                    return None;
-                }
-                if seen == head {
-                    spin_loop();
-                }
-                head = seen;
-            }
-        }
+        let (first, end) = self.take_run(1);
+        // SAFETY: taken just now.
+        (first < end).then(|| unsafe { self.taken(first) })
     }
 
     /// Takes up to `count` messages that lie one behind the other, by one step of `head`; one of many receivers. The first, and where
-    /// they end; each is the caller's until [`Ring::release`], and read by [`Ring::taken`].
+    /// they end; each is the caller's until [`Ring::release`], and read by [`Ring::taken`]. None only if none was there.
     #[inline(always)]
     pub(crate) fn take_run(&self, count: u64) -> (u64, u64) {
+        let (head, end) = self.try_run(count);
+        if end > head { (head, end) } else { self.take_run_again(count) }
+    }
+
+    /// One look at what lies there; nothing is taken either if there is nothing or if another receiver came first.
+    #[inline(always)]
+    fn try_run(&self, count: u64) -> (u64, u64) {
         let head = self.head.load(Ordering::Relaxed);
         let is_there = |position: u64| {
             self.turn(position).load(order(Label::R1, Ordering::Acquire)) == self.free_turn(position) + 1
@@ -126,6 +116,22 @@ impl Ring {
         let taken =
             end > head && self.head.compare_exchange(head, end, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if taken { (head, end) } else { (head, head) }
+    }
+
+    #[inline(never)]
+    fn take_run_again(&self, count: u64) -> (u64, u64) {
+        loop {
+            let (head, end) = self.try_run(count);
+            if end > head {
+                return (head, end);
+            }
+            let turn = self.turn(head).load(order(Label::R1, Ordering::Acquire));
+            if turn <= self.free_turn(head) && self.head.load(Ordering::Relaxed) == head {
+                // Nobody has taken what was at head, and it is not published.
+                return (head, head);
+            }
+            spin_loop();
+        }
     }
 
     /// A message that was taken.

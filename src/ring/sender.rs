@@ -137,18 +137,16 @@ impl Ring {
     /// The caller owns the position, and it is not published.
     #[inline(always)]
     unsafe fn fill(&self, position: u64, header: &Header, payload: &[u8], token: u64, meta: u64) {
+        #[cfg(not(rk_loom))]
+        debug_assert!(payload.len() <= self.memory.room());
         self.prepare(position);
         // First, because it is what is waited for.
         self.hasten(position, header, payload, token, meta);
-        let (slot, published) = (self.memory.at(self.index(position)), self.free_turn(position) + 1);
         // SAFETY: claimed and unpublished, by the caller's word.
         unsafe {
-            slot.write_payload(payload);
-            slot.write_header(header);
+            self.memory.at(self.index(position)).write_payload(payload);
+            self.write_and_publish(position, header, token, meta);
         }
-        slot.token().store(token, Ordering::Relaxed);
-        slot.meta().store(meta, Ordering::Relaxed);
-        slot.turn().store(published, order(Label::W3, Ordering::Release));
     }
 
     /// Moves `tail`, by the only sender.

@@ -8,7 +8,7 @@ use super::help::{help, help_receiver, is_short, look_for_news};
 use super::kernel::{Kernel, Parts};
 use super::lease;
 use super::lifecycle::KernelState;
-use super::message::{Outgoing, output_view};
+use super::message::Outgoing;
 use super::table::{Held, Table};
 use super::{block, blocking, calls, context};
 use crate::error::{self, Error, Result};
@@ -522,16 +522,7 @@ fn try_receive(kernel: &Kernel, capacity: usize, take: &mut dyn FnMut(RkMessage)
     let mut taken = 0;
     if let Some(ring) = kernel.output.get() {
         let (index, base) = lease::entry_of(kernel, None)?;
-        while taken < capacity {
-            let Some(received) = ring.take() else { break };
-            lease::note_taken(ring, received.position);
-            if received.is_skipped() {
-                ring.release(received.position);
-                continue;
-            }
-            take(output_view(&received, index, base));
-            taken += 1;
-        }
+        taken = lease::take_views(ring, index, base, capacity, &mut |_, message| take(*message));
     }
     match state {
         _ if taken > 0 => Ok(true),

@@ -153,6 +153,7 @@ pub(crate) fn take_views(
                 continue;
             }
             let view = super::message::output_view(&received, index, base);
+            // The note that it is out.
             ring.meta(position).store(now, Ordering::Relaxed);
             take(taken, &view);
             taken += 1;
@@ -162,7 +163,7 @@ pub(crate) fn take_views(
 }
 
 /// `rk_release`, if nothing is in the way. False: nothing was done.
-#[inline]
+#[inline(always)]
 pub fn quick_release_one(word: u64, payload: *const std::ffi::c_void) -> bool {
     const NO: u32 = 0;
     const GONE: u32 = 2;
@@ -274,6 +275,7 @@ fn enter(kernel: &Kernel, block: Option<u32>) -> Result<(u32, u64)> {
 }
 
 /// Tables count from 0, leases from 1, so that no lease is 0.
+#[inline(always)]
 fn with_entry<R>(lease: Lease, body: impl FnOnce(&Entry) -> R) -> Option<R> {
     ENTRIES.with(lease.index.checked_sub(1)?, body)
 }
@@ -460,42 +462,11 @@ pub fn abort(loan: &RkLoan) -> Result<()> {
     }
 }
 
-/// `rk_release`.
+/// `rk_release` of what the short ways have not taken: a dead letter, or nothing that can be given back.
 pub fn release(message: &RkMessage) -> Result<()> {
     let lease = Lease::decode(message.lease);
-    let released = message.lease != 0
-        && match lease.kind {
-            Kind::View => return release_view(message, lease),
-            Kind::Loan => false,
-            Kind::Reply => calls::release(lease),
-            Kind::DeadLetter => dead::release(lease),
-        };
+    let released = message.lease != 0 && lease.kind == Kind::DeadLetter && dead::release(lease);
     if released { Ok(()) } else { Err(bad("the message's lease", message.lease)) }
-}
-
-#[inline]
-fn release_view(message: &RkMessage, lease: Lease) -> Result<()> {
-    let retired = with_entry(lease, |entry| {
-        let ring = entry.ring();
-        let position = lease.near(entry.base, ring.head());
-        if entry.block.is_some() || ring.payload(position).cast_const().cast() != message.payload {
-            return None;
-        }
-        if !ring.release(position) {
-            return None;
-        }
-        entry.kernel.output_was_released();
-        let destroyed = entry.kernel.destroyed.load(Ordering::SeqCst);
-        Some(destroyed.then(|| Arc::clone(&entry.kernel)))
-    });
-    match retired.flatten() {
-        None => Err(bad("the message's lease", message.lease)),
-        Some(None) => Ok(()),
-        Some(Some(kernel)) => {
-            retire(&kernel);
-            Ok(())
-        }
-    }
 }
 
 /// The loan whose slot is at head, if it is one.
@@ -603,11 +574,6 @@ pub(crate) fn retire(kernel: &Arc<Kernel>) {
         ENTRIES.remove(known - 1, |entry| Arc::ptr_eq(&entry.kernel, kernel));
     }
     drop(verbs);
-}
-
-/// The note that a view is out: when it was taken.
-pub(crate) fn note_taken(ring: &Ring, position: u64) {
-    ring.meta(position).store(monotonic_coarse_ns(), Ordering::Relaxed);
 }
 
 #[cfg(test)]
