@@ -91,7 +91,8 @@ static void lesson_12_a_late_reply_is_dropped_counted_and_received_by_nobody(voi
   CHECK(reply.correlation == 77);
   OK(rk_release(&reply));
   CHECK_STATUS(rk_receive(kernel, &reply, MS(10)), RK_ERR_TIMEOUT);
-  CHECK(metrics_of(kernel).replies_late == 1 && metrics_of(kernel).messages_processed == 2);
+  /* A message counts as processed when its handler has returned, which may be after its caller has the reply. */
+  UNTIL(metrics_of(kernel).replies_late == 1 && metrics_of(kernel).messages_processed == 2);
   /* Timeout 0 does not wait, but takes a reply that is there already. */
   if (rk_call(kernel, &request, &reply, 0) == RK_OK) OK(rk_release(&reply));
   UNTIL(metrics_of(kernel).messages_processed == 3);
@@ -119,7 +120,7 @@ static void what_a_handler_returns_is_what_its_caller_gets(void) {
     OK(rk_call(kernel, &request, &reply, RK_FOREVER));
     OK(rk_release(&reply));
   }
-  CHECK(metrics_of(kernel).messages_failed == 5 && metrics_of(kernel).messages_processed == 5);
+  UNTIL(metrics_of(kernel).messages_failed == 5 && metrics_of(kernel).messages_processed == 5);
   CHECK(metrics_of(kernel).last_error == -77777);
   request = check_message(&broken, sizeof broken);
   CHECK_STATUS(rk_call(kernel, &request, &reply, RK_FOREVER), RK_ERR_KERNEL_FAILED);
