@@ -1,7 +1,6 @@
 //! What the kernels of one runtime share: the registry of ids, programs, dead letters, totals.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
@@ -12,6 +11,7 @@ use super::dead::{DeadLetters, Letter};
 use super::kernel::Kernel;
 use super::options::RuntimeOptions;
 use super::program::Program;
+use super::registry::Registry;
 use super::{blocking, calls, lifecycle::KernelState};
 use crate::clock::HybridClock;
 use crate::error::{Error, Result};
@@ -21,21 +21,6 @@ use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, lock, 
 
 /// Nodes of clocks; 0 is the host. All runtimes of the process share the numbers.
 static NEXT_NODE: AtomicU32 = AtomicU32::new(1);
-
-/// Ids and kernels.
-///
-/// An id is claimed before its kernel is made (`None`) and filled in afterwards, so of several launches at
-/// once exactly one gets past the claim, and nobody can get a kernel that is not complete.
-#[derive(Default)]
-struct Registry {
-    by_id: HashMap<Arc<str>, Option<Arc<Kernel>>, RandomState>,
-    /// Everything that was not destroyed, in the order of launch.
-    by_sequence: BTreeMap<u64, Arc<Kernel>>,
-    /// Destroyed while a handler was still running: a shutdown waits for these too.
-    lingering: Vec<Arc<Kernel>>,
-    /// Sums of what was destroyed.
-    past: Sums,
-}
 
 /// See the file's head.
 pub(crate) struct Core {
@@ -51,7 +36,6 @@ pub(crate) struct Core {
     under_way: AtomicU32,
     over: EventCount,
     launched: AtomicU64,
-    sequence: AtomicU64,
     /// Why the device is lost, once it is.
     pub(crate) lost: OnceBox<Error>,
 }
@@ -87,7 +71,6 @@ impl Core {
             under_way: AtomicU32::new(0),
             over: EventCount::new(),
             launched: AtomicU64::new(0),
-            sequence: AtomicU64::new(0),
             lost: OnceBox::new(),
         }
     }
@@ -175,48 +158,35 @@ impl Core {
             return Err(Error::Shutdown);
         }
         let limit = self.options.kernels_max;
-        let is_full = registry.by_id.len() >= limit as usize;
-        match registry.by_id.entry(Arc::clone(&id)) {
-            Entry::Occupied(_) => return Err(Error::AlreadyExists { what: "live kernel", name: id }),
-            Entry::Vacant(_) if is_full => {
-                return Err(Error::Limit { what: "live kernels", limit: u64::from(limit) });
-            }
-            Entry::Vacant(entry) => entry.insert(None),
-        };
+        if registry.taken() >= limit as usize && registry.get(&id).is_none() {
+            return Err(Error::Limit { what: "live kernels", limit: u64::from(limit) });
+        }
+        if !registry.claim(&id) {
+            return Err(Error::AlreadyExists { what: "live kernel", name: id });
+        }
         Ok(ClaimedId { core: self, id, filled: false })
     }
 
-    pub(crate) fn next_sequence(&self) -> u64 {
-        self.sequence.fetch_add(1, Ordering::Relaxed)
-    }
-
     pub(crate) fn get(&self, id: &str) -> Option<Arc<Kernel>> {
-        lock(&self.registry).by_id.get(id).cloned().flatten()
+        lock(&self.registry).get(id).cloned()
     }
 
     /// Live kernels in the order of launch.
     pub(crate) fn live(&self) -> Vec<Arc<Kernel>> {
         let registry = lock(&self.registry);
         let is_live = |kernel: &&Arc<Kernel>| kernel.state() != KernelState::Terminated;
-        registry.by_sequence.values().filter(is_live).cloned().collect()
+        registry.launched().filter(is_live).cloned().collect()
     }
 
     /// Everything that was not destroyed, and what was and still runs.
     pub(crate) fn all(&self) -> Vec<Arc<Kernel>> {
         let registry = lock(&self.registry);
-        registry.by_sequence.values().chain(&registry.lingering).cloned().collect()
+        registry.launched().chain(&registry.lingering).cloned().collect()
     }
 
     /// Frees the id of a kernel that has ended.
     pub(crate) fn free_id(&self, kernel: &Kernel) {
-        let mut registry = lock(&self.registry);
-        let is_its = registry
-            .by_id
-            .get(&kernel.id)
-            .is_some_and(|entry| entry.as_ref().is_some_and(|entry| entry.handle == kernel.handle));
-        if is_its {
-            registry.by_id.remove(&kernel.id);
-        }
+        lock(&self.registry).free(kernel);
     }
 
     /// Forgets a kernel that is being destroyed; its counters go into the sums.
@@ -224,7 +194,7 @@ impl Core {
         let mut registry = lock(&self.registry);
         let mut ended = std::mem::take(&mut registry.lingering);
         registry.lingering = ended.extract_if(.., |lingering| !lingering.has_ended()).collect();
-        if let Some(shared) = registry.by_sequence.remove(&kernel.sequence) {
+        if let Some(shared) = registry.take(kernel) {
             let sums = kernel.sums();
             registry.past.add(&sums);
             *lock(&kernel.extra().folded) = Some(sums);
@@ -244,7 +214,7 @@ impl Core {
         let registry = lock(&self.registry);
         let mut sums = registry.past;
         let (mut active, mut bytes) = (0, 0);
-        for kernel in registry.by_sequence.values() {
+        for kernel in registry.launched() {
             sums.add(&kernel.sums());
             active += u64::from(!matches!(kernel.state(), KernelState::Terminated | KernelState::Failed));
             bytes += kernel.memory_bytes();
@@ -273,8 +243,7 @@ impl ClaimedId<'_> {
             drop(registry);
             return Err(Error::Shutdown);
         }
-        registry.by_id.insert(Arc::clone(&self.id), Some(Arc::clone(kernel)));
-        registry.by_sequence.insert(kernel.sequence, Arc::clone(kernel));
+        registry.fill(kernel);
         self.core.launched.fetch_add(1, Ordering::Relaxed);
         self.filled = true;
         Ok(())
@@ -284,7 +253,7 @@ impl ClaimedId<'_> {
 impl Drop for ClaimedId<'_> {
     fn drop(&mut self) {
         if !self.filled {
-            lock(&self.core.registry).by_id.remove(&self.id);
+            lock(&self.core.registry).unclaim(&self.id);
         }
     }
 }

@@ -120,7 +120,8 @@ pub(crate) struct Kernel {
     pub(crate) handle: u64,
     pub(crate) backend: Backend,
     pub(crate) id: Arc<str>,
-    pub(crate) sequence: u64,
+    /// Where the registry has it.
+    pub(crate) place: AtomicU32,
     pub(crate) core: Arc<Core>,
     pub(crate) driver: Arc<dyn Driver>,
     me: Weak<Kernel>,
@@ -192,12 +193,11 @@ pub(crate) struct Source<'a> {
 
 impl Kernel {
     pub(crate) fn new(handle: u64, parts: Parts) -> Arc<Self> {
-        let sequence = parts.core.next_sequence();
         Arc::new_cyclic(|me| Self {
             handle,
             backend: parts.backend,
             id: parts.id,
-            sequence,
+            place: AtomicU32::new(0),
             core: parts.core,
             driver: parts.driver,
             me: Weak::clone(me),

@@ -32,6 +32,7 @@ mod message;
 mod options;
 mod owner;
 mod program;
+mod registry;
 pub(crate) mod remote;
 mod route;
 mod table;
@@ -99,6 +100,15 @@ pub trait RingKernelRuntime: Send + Sync {
         kernel_id: &'a str,
         options: LaunchOptions,
     ) -> BoxFuture<'a, Result<KernelHandle>>;
+
+    /// As `launch`, if that waits for nothing and the caller may have it without a future; `Err`: the options come back.
+    fn launch_at_once(
+        &self,
+        _kernel_id: &str,
+        options: LaunchOptions,
+    ) -> std::result::Result<Result<KernelHandle>, LaunchOptions> {
+        Err(options)
+    }
 
     /// The live kernel of an id.
     fn get_kernel(&self, kernel_id: &KernelId) -> Option<KernelHandle>;

@@ -189,6 +189,10 @@ impl Runtime {
     /// `rk_launch`.
     pub fn launch(&self, id: &str, options: LaunchOptions) -> Result<KernelHandle> {
         let _under_way = self.core.under_way();
+        let options = match self.backend.launch_at_once(id, options) {
+            Ok(result) => return result,
+            Err(options) => options,
+        };
         let backend = Arc::clone(&self.backend);
         let id = id.to_owned();
         self.core.control.run(Box::pin(async move { backend.launch(&id, options).await }))

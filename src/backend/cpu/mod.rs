@@ -36,7 +36,8 @@ pub(super) fn open(core: &Arc<Core>) -> Result<Opened> {
 
 impl Cpu {
     fn launch_now(&self, id: &str, mut options: LaunchOptions) -> Result<KernelHandle> {
-        let program = self.core.program(options.program.as_deref().unwrap_or(id))?;
+        // The kernel keeps the program, so it need not keep the name.
+        let program = self.core.program(options.program.take().as_deref().unwrap_or(id))?;
         if !program.runs_on_cpu() {
             let why = "the program has device code only and this runtime runs on the CPU";
             let (kernel, program) = (id.into(), Arc::clone(&program.name));
@@ -96,6 +97,14 @@ impl RingKernelRuntime for Cpu {
         options: LaunchOptions,
     ) -> BoxFuture<'a, Result<KernelHandle>> {
         Box::pin(async move { self.launch_now(kernel_id, options) })
+    }
+
+    fn launch_at_once(
+        &self,
+        kernel_id: &str,
+        options: LaunchOptions,
+    ) -> std::result::Result<Result<KernelHandle>, LaunchOptions> {
+        Ok(self.launch_now(kernel_id, options))
     }
 
     fn get_kernel(&self, kernel_id: &KernelId) -> Option<KernelHandle> {
