@@ -406,6 +406,9 @@ impl Turn<'_> {
     /// Not for longer than a moment on a thread of its own, which waits as it was told to.
     fn linger(&self, control: u32, is_event_driven: bool) -> bool {
         let Some(ring) = self.block.input.get() else { return false };
+        if is_event_driven && self.kernel.driver.has_other_work() {
+            return ring.is_readable();
+        }
         (0..SETTLE_ROUNDS).for_each(|_| crate::sync::spin_loop());
         for round in 0..if is_event_driven { LINGER_ROUNDS } else { 1 } {
             if ring.is_readable() {

@@ -55,6 +55,14 @@ struct Task {
     block: u32,
 }
 
+/// What a worker knows of its runs.
+#[derive(Default)]
+struct Pace {
+    runs: u32,
+    /// By the coarse clock, when the last one ended; 0: a while ago.
+    ended_ns: u64,
+}
+
 /// The queue of the worker that this thread is.
 struct Local {
     scheduler: *const Scheduler,
@@ -247,7 +255,7 @@ impl Scheduler {
             })
         });
         set_hook(Arc::clone(&self) as Arc<dyn BlockingHook>);
-        let (mut since_injector, mut runs) = (0, 0);
+        let (mut since_injector, mut pace) = (0, Pace::default());
         loop {
             if self.active.load(Ordering::Relaxed) > self.wanted && !self.be_spare() {
                 break;
@@ -255,8 +263,12 @@ impl Scheduler {
             // Work from outside is not to starve behind a queue that refills itself.
             since_injector += 1;
             let task = if since_injector % 61 == 0 { self.injector.steal().success() } else { None };
-            let Some(task) = task.or_else(|| self.next(false)).or_else(|| self.wait()) else { break };
-            self.run(&task, &mut runs);
+            let task = task.or_else(|| self.next(false)).or_else(|| {
+                pace.ended_ns = 0;
+                self.wait()
+            });
+            let Some(task) = task else { break };
+            self.run(&task, &mut pace);
         }
         self.active.fetch_sub(1, Ordering::SeqCst);
         LOCAL.with(|local| *local.borrow_mut() = None);
@@ -298,21 +310,23 @@ impl Scheduler {
         found
     }
 
-    fn run(&self, task: &Task, runs: &mut u32) {
+    fn run(&self, task: &Task, pace: &mut Pace) {
         let block = task.kernel.block(task.block);
         if !block.gate.enter_queued() {
             return;
         }
         // How long handlers take: measured now and then, and always if the coarse clock shows more than some steps of its own.
-        *runs = runs.wrapping_add(1);
-        let start = (runs.is_multiple_of(PACE_EVERY)).then(monotonic_ns);
-        let coarse = monotonic_coarse_ns();
+        pace.runs = pace.runs.wrapping_add(1);
+        let start = (pace.runs.is_multiple_of(PACE_EVERY)).then(monotonic_ns);
+        // One run begins where the one before it ended, unless there was a wait between.
+        let coarse = if pace.ended_ns == 0 { monotonic_coarse_ns() } else { pace.ended_ns };
         let is_short = block.usual_ns.load(Ordering::Relaxed) < SHORT_RUN_NS;
         LOCAL.with(|local| local.borrow().as_ref().map(|local| local.keeps.set(is_short)));
         let ran = catch_unwind(AssertUnwindSafe(|| block::run(&task.kernel, task.block, None)));
+        pace.ended_ns = monotonic_coarse_ns();
         let spent = match start {
             Some(start) => monotonic_ns().saturating_sub(start),
-            None => monotonic_coarse_ns().saturating_sub(coarse),
+            None => pace.ended_ns.saturating_sub(coarse),
         };
         if start.is_some() && !matches!(ran, Ok(true)) {
             block.note_usual(spent);
