@@ -247,7 +247,8 @@ impl Ring {
         self.memory.at(self.index(position)).payload()
     }
 
-    /// [`Ring::put`] of the message of another kernel. Counted before: see [`Ring::sent`].
+    /// [`Ring::put`] of the message of another kernel. Counted before: see [`Ring::sent`]. If it was put, a SeqCst read-modify-write
+    /// has followed.
     #[inline(always)]
     pub(crate) fn put_foreign(
         &self,
@@ -260,7 +261,7 @@ impl Ring {
         release_fence();
         let put = self.put(header, payload, token, meta);
         match put {
-            Ok(()) => self.tail.queued.fetch_add(1, Ordering::Relaxed),
+            Ok(()) => self.tail.queued.fetch_add(1, Ordering::SeqCst),
             Err(_) => self.tail.foreign.fetch_sub(1, Ordering::Relaxed),
         };
         put

@@ -90,6 +90,12 @@ impl Gate {
         }
     }
 
+    /// The same of somebody whose last step was a SeqCst read-modify-write.
+    #[inline]
+    pub(crate) fn work_was_made_by_rmw(&self) {
+        fence_after_rmw(Label::G3);
+    }
+
     /// Makes messages cheap and leaving dear. Inside the gate, or before anybody knows it.
     pub(crate) fn become_light(&self) {
         if !self.light.load(Ordering::Relaxed) {

@@ -435,7 +435,12 @@ impl Kernel {
         if let Err(error) = put {
             return self.was_refused(block, error);
         }
-        self.announce(block);
+        if is_foreign {
+            self.block(block).gate.work_was_made_by_rmw();
+            self.wake(block);
+        } else {
+            self.announce(block);
+        }
         true
     }
 
