@@ -13,10 +13,10 @@ use super::table::{Held, Table};
 use super::{block, blocking, calls, context};
 use crate::error::{self, Error, Result};
 use crate::layout::*;
-use crate::limits::{COARSE_SURE_NS, FULL_LOOKS, FULL_SPINS, HANDLE_INDEX_BITS};
+use crate::limits::{COARSE_SURE_NS, FULL_LOOKS, FULL_SPINS, HANDLE_INDEX_BITS, TABLE_CHUNK};
 use crate::sync::{Arc, AtomicU64, Ordering, monotonic_coarse_ns, monotonic_ns};
 
-static KERNELS: Table<Kernel> = Table::new::<HANDLE_INDEX_BITS>();
+static KERNELS: Table<Kernel, { (1 << HANDLE_INDEX_BITS) / TABLE_CHUNK }> = Table::new();
 static GENERATION: AtomicU64 = AtomicU64::new(1);
 
 /// A kernel, or what was one. Copies are the same kernel. Any thread.

@@ -26,7 +26,7 @@ use super::message::Outgoing;
 use super::table::Table;
 use crate::error::{Error, Result};
 use crate::layout::*;
-use crate::limits::{BATCH_MAX, LEASE_INDEX_BITS, LEASE_POSITION_BITS};
+use crate::limits::{BATCH_MAX, LEASE_INDEX_BITS, LEASE_POSITION_BITS, TABLE_CHUNK};
 use crate::ring::{Header, Ring};
 use crate::sync::{
     Arc, AtomicU32, AtomicU64, Label, Mutex, Ordering, heavy_fence, light_fence, lock, monotonic_coarse_ns,
@@ -95,7 +95,7 @@ struct Entry {
     base: u64,
 }
 
-static ENTRIES: Table<Entry> = Table::new::<LEASE_INDEX_BITS>();
+static ENTRIES: Table<Entry, { (1 << LEASE_INDEX_BITS) / TABLE_CHUNK }> = Table::new();
 /// Where the positions of each index went on so far; index 0 is not used.
 static BASES: Mutex<Vec<u64>> = Mutex::new(Vec::new());
 

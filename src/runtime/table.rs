@@ -9,8 +9,6 @@
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 
-use once_cell::sync::Lazy;
-
 use super::hazard::{Domain, Record, Retired};
 use crate::limits::TABLE_CHUNK;
 use crate::sync::{Arc, AtomicPtr, Mutex, Ordering, lock};
@@ -55,17 +53,16 @@ fn take_record() -> &'static Record {
 
 type Chunk<T> = [AtomicPtr<T>; TABLE_CHUNK];
 
-/// See the file's head.
-pub(crate) struct Table<T> {
-    chunks: Lazy<Box<[AtomicPtr<Chunk<T>>]>>,
+/// See the file's head. The array of chunks lies in the table, where a look-up has it without asking whether it is made.
+pub(crate) struct Table<T, const CHUNKS: usize> {
+    chunks: [AtomicPtr<Chunk<T>>; CHUNKS],
     free: Mutex<Free>,
-    limit: usize,
     retired: Retired<Arc<T>>,
 }
 
 /// An object that its thread holds: it lives on, and costs no more than a look at it.
 pub(crate) struct Held<T: 'static> {
-    table: &'static Table<T>,
+    retired: &'static Retired<Arc<T>>,
     /// The table's own share, unless `record` is none.
     object: ManuallyDrop<Arc<T>>,
     record: Option<&'static Record>,
@@ -86,7 +83,7 @@ impl<T> Drop for Held<T> {
     #[inline]
     fn drop(&mut self) {
         match self.record {
-            Some(record) => self.table.retired.let_go(&DOMAIN, record),
+            Some(record) => self.retired.let_go(&DOMAIN, record),
             // SAFETY: dropped once, and a share of its own.
             None => unsafe { ManuallyDrop::drop(&mut self.object) },
         }
@@ -101,19 +98,17 @@ struct Free {
     fresh: u32,
 }
 
-impl<T> Table<T> {
-    /// A table for up to 2^bits objects.
-    pub(crate) const fn new<const BITS: u32>() -> Self {
+impl<T, const CHUNKS: usize> Table<T, CHUNKS> {
+    /// A table for up to `CHUNKS * TABLE_CHUNK` objects.
+    pub(crate) const fn new() -> Self {
         Self {
-            chunks: Lazy::new(|| {
-                (0..(1usize << BITS) / TABLE_CHUNK).map(|_| AtomicPtr::new(std::ptr::null_mut())).collect()
-            }),
+            chunks: [const { AtomicPtr::new(std::ptr::null_mut()) }; CHUNKS],
             free: Mutex::new(Free { indices: std::collections::VecDeque::new(), fresh: 0 }),
-            limit: 1 << BITS,
             retired: Retired::new(),
         }
     }
 
+    #[inline(always)]
     fn slot(&self, index: u32) -> Option<&AtomicPtr<T>> {
         let chunk = self.chunks.get(index as usize / TABLE_CHUNK)?.load(Ordering::Acquire);
         // SAFETY: a chunk is leaked once it is linked.
@@ -127,7 +122,7 @@ impl<T> Table<T> {
             let mut free = lock(&self.free);
             match free.indices.pop_front() {
                 Some(index) => index,
-                None if (free.fresh as usize) < self.limit => {
+                None if (free.fresh as usize) < CHUNKS * TABLE_CHUNK => {
                     let index = free.fresh;
                     if (index as usize).is_multiple_of(TABLE_CHUNK) {
                         let chunk: Box<Chunk<T>> =
@@ -180,12 +175,12 @@ impl<T> Table<T> {
         if record.is_holding() {
             // A handler that runs on this thread inside of such a wait.
             let object = ManuallyDrop::new(self.get(index)?);
-            return Some(Held { table: self, object, record: None, _not_send: PhantomData });
+            return Some(Held { retired: &self.retired, object, record: None, _not_send: PhantomData });
         }
         let pointer = self.retired.hold(&DOMAIN, record, self.slot(index)?)?;
         // SAFETY: the pointer is that of the table's share, which is not dropped while it is held; it is not dropped here.
         let object = ManuallyDrop::new(unsafe { Arc::from_raw(pointer.cast_const()) });
-        Some(Held { table: self, object, record: Some(record), _not_send: PhantomData })
+        Some(Held { retired: &self.retired, object, record: Some(record), _not_send: PhantomData })
     }
 
     /// A share of the object, for who needs it longer.
