@@ -391,13 +391,13 @@ pub struct RkLaunchOptions {
     pub overflow: u32,
     /// One of `RK_RESTART_*`.
     pub restart: u32,
-    /// Restarts within restart_window_ns before the kernel is FAILED.
+    /// Restarts within restart_window_ns, of all blocks together; the failure after that fails the kernel. 0 = 3.
     pub restart_max: u32,
     /// Persistent CPU kernels: pin to this CPU + 1; 0 = not pinned.
     pub cpu: i32,
-    /// Nanoseconds.
+    /// Nanoseconds; 0 = all the kernel's life.
     pub restart_window_ns: u64,
-    /// Nanoseconds.
+    /// From a failure to the restart, nanoseconds; 0 = at once.
     pub restart_backoff_ns: u64,
     /// Name of the program; NULL = the kernel's id names it.
     pub program: *const c_char,

@@ -83,6 +83,7 @@ pub(crate) struct Sums {
     pub(crate) received: u64,
     pub(crate) processed: u64,
     pub(crate) failed: u64,
+    pub(crate) restarts: u64,
 }
 
 impl Sums {
@@ -92,6 +93,7 @@ impl Sums {
         self.received += other.received;
         self.processed += other.processed;
         self.failed += other.failed;
+        self.restarts += other.restarts;
     }
 
     /// Field by field; `other` is an earlier reading of the same counters.
@@ -102,6 +104,7 @@ impl Sums {
             received: self.received.saturating_sub(other.received),
             processed: self.processed.saturating_sub(other.processed),
             failed: self.failed.saturating_sub(other.failed),
+            restarts: self.restarts.saturating_sub(other.restarts),
         }
     }
 }

@@ -84,7 +84,7 @@ pub(crate) enum Label {
 mod real {
     #![allow(unsafe_code)]
     pub(crate) use core::sync::atomic::{
-        AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence,
+        AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence,
     };
     pub(crate) use std::sync::{Arc, Mutex, RwLock, Weak};
 

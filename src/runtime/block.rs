@@ -21,8 +21,8 @@
 //! the gate of a stream (`gate.rs`) is left by a system call that interrupts the sender. It stays inside the gate all that time, so
 //! to others it is a handler that takes a little longer.
 //!
-//! # Output that finds no room
-//! See `kept.rs`.
+//! # Output that finds no room, and failures
+//! See `kept.rs` and `supervise.rs`. Either holds the block: it takes no input.
 //!
 //! # The end
 //! The ring is closed first, so its tail is final. Drain and Discard go on until head has come to the tail:
@@ -44,12 +44,13 @@ use super::kept::Kept;
 use super::kernel::{HARD, Kernel, LATE, Phase, SHUTDOWN, STATE};
 use super::options::Mode;
 use super::remote::{self, Remote};
+use super::supervise::{FAILED, KEEPS, RESTING, Rest};
 use super::{calls, lease};
 use crate::layout::*;
 use crate::limits::{BATCH_MAX, LINGER_MIN, LINGER_ROUNDS, SETTLE_ROUNDS, STREAM_MIN};
 use crate::metrics::BlockCounters;
 use crate::ring::{Received, Ring};
-use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Guarded, Ordering, monotonic_ns};
+use crate::sync::{Arc, AtomicBool, AtomicU8, AtomicU32, AtomicU64, Guarded, Ordering, monotonic_ns};
 
 /// What only the runner touches.
 #[derive(Debug)]
@@ -70,7 +71,8 @@ pub(crate) struct Extra {
     /// as the target's queue has places, and is told of a full queue beyond that.
     pub(crate) posted: RefCell<VecDeque<Kept>>,
     /// Calls whose message was handled without a reply.
-    unanswered: RefCell<Vec<u64>>,
+    pub(super) unanswered: RefCell<Vec<u64>>,
+    pub(super) rest: Rest,
 }
 
 impl Body {
@@ -101,9 +103,9 @@ pub(crate) struct Block {
     pub(crate) poked: AtomicBool,
     /// It waits for room in the output ring.
     pub(crate) stalled: AtomicBool,
-    /// It keeps output and takes no input.
-    pub(super) full: AtomicBool,
-    started: AtomicBool,
+    /// Why it takes no input: [`KEEPS`], or what `supervise.rs` says. Written by who runs it.
+    pub(super) held: AtomicU8,
+    pub(super) started: AtomicBool,
     /// Index in the table of leases of the input ring, 0 = none.
     pub(crate) loan_lease: AtomicU32,
     pub(crate) input: OnceBox<Ring>,
@@ -128,7 +130,7 @@ impl Block {
             gate: Gate::new(),
             poked: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
-            full: AtomicBool::new(false),
+            held: AtomicU8::new(0),
             started: AtomicBool::new(false),
             input: OnceBox::new(),
             loan_lease: AtomicU32::new(0),
@@ -172,6 +174,22 @@ impl Block {
     /// The other end and the ring between, of a block that runs elsewhere.
     fn elsewhere_parts(&self) -> Option<(&Arc<dyn Remote>, &Ring)> {
         Some((self.remote.as_ref()?, self.input.get()?))
+    }
+
+    /// Whether it is held for one of these reasons.
+    #[inline]
+    pub(super) fn holds(&self, reasons: u8) -> bool {
+        self.held.load(Ordering::Relaxed) & reasons != 0
+    }
+
+    /// Sets a reason or takes it away; inside the gate.
+    pub(super) fn hold(&self, reason: u8, holds: bool) {
+        let before = self.held.load(Ordering::Relaxed);
+        let after = if holds { before | reason } else { before & !reason };
+        // Only if it changes: senders read this line.
+        if after != before {
+            self.held.store(after, Ordering::Relaxed);
+        }
     }
 
     /// Whether one of its handlers may be running.
@@ -282,7 +300,7 @@ fn has_work_in(kernel: &Kernel, block: &Block, index: u32) -> bool {
     let control = kernel.control();
     let is_plain = control & STATE == RK_STATE_ACTIVE
         && !block.poked.load(Ordering::SeqCst)
-        && !block.full.load(Ordering::Relaxed)
+        && block.held.load(Ordering::Relaxed) == 0
         && block.remote.is_none()
         && !kernel.code.has_start_or_stop();
     if is_plain {
@@ -297,15 +315,15 @@ fn has_any_work(kernel: &Kernel, block: &Block, index: u32, control: u32) -> boo
         return true;
     }
     let phase = Kernel::phase(control);
-    let is_stuck = block.full.load(Ordering::Relaxed) && control & HARD == 0;
+    let is_stuck = block.holds(KEEPS) && control & HARD == 0;
     if let Some((remote, ring)) = block.elsewhere_parts() {
         return remote::has_news(kernel, index, &**remote, ring)
             || (Kernel::ends(phase) && remote.has_ended() && (!is_stuck || discards(phase, ring)));
     }
-    if phase == Phase::Rest {
+    if phase == Phase::Rest || phase == Phase::Run && block.holds(RESTING) {
         return false;
     }
-    if block.full.load(Ordering::Relaxed) {
+    if block.holds(KEEPS) {
         let has_input = |ring| discards(phase, ring) || lease::is_loan_at_head(kernel, index, ring);
         return !is_stuck || (phase == Phase::Discard && block.input.get().is_some_and(has_input));
     }
@@ -353,7 +371,11 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
             body.streak.set(before.saturating_add(handled) as u32);
             return After::Requeue;
         }
-        if phase != Phase::Discard && !turn.start() {
+        if phase != Phase::Discard && !turn.start(phase) {
+            // A start that fails again and again is not to keep others from this worker.
+            if block.holds(FAILED) {
+                return After::Requeue;
+            }
             continue;
         }
         // SAFETY: the gate makes this thread the single receiver.
@@ -432,8 +454,8 @@ impl Turn<'_> {
         self.kernel.discarded_late.fetch_add(u64::from(is_late), Ordering::Relaxed);
     }
 
-    /// Runs `on_start` if it has not run; false: the kernel has failed over it.
-    fn start(&self) -> bool {
+    /// Runs `on_start` if it has not run; false: the block has failed over it.
+    fn start(&self, phase: Phase) -> bool {
         if self.block.started.load(Ordering::Relaxed) || !self.kernel.code.has_start_or_stop() {
             return true;
         }
@@ -444,8 +466,19 @@ impl Turn<'_> {
             self.block.started.store(true, Ordering::Relaxed);
             return true;
         }
-        self.kernel.fail(status);
+        if phase == Phase::Run {
+            self.has_failed(status)
+        } else {
+            self.kernel.fail(status)
+        }
         false
+    }
+
+    /// Runs `on_stop`; false when it panicked.
+    pub(super) fn stop(&self) -> bool {
+        context::session(self.kernel, self.index, self.body, |session| {
+            session.handle(None, |ctx, _| self.kernel.code.stop(ctx))
+        })
     }
 
     /// Handles the message at head, which is `received`, and those behind it as long as nothing else is to be looked at; returns
@@ -517,7 +550,7 @@ impl Turn<'_> {
                 self.block.counters.failed.bump();
                 self.give_up(received, self.letter(received, RK_DEAD_HANDLER, status));
                 if status == RK_ERR_KERNEL_FAILED {
-                    self.kernel.fail(status);
+                    self.has_failed(status);
                 } else {
                     self.kernel.last_error.store(status, Ordering::Relaxed);
                 }
@@ -567,15 +600,12 @@ impl Turn<'_> {
         }
         if !is_out {
             if self.body.posted() != 0 {
-                self.block.full.store(true, Ordering::Relaxed);
+                self.block.hold(KEEPS, true);
             }
             return Some(After::Idle);
         }
         if !self.body.stopped.replace(true) && self.block.started.load(Ordering::Relaxed) {
-            let stopped = context::session(self.kernel, self.index, self.body, |session| {
-                session.handle(None, |ctx, _| self.kernel.code.stop(ctx))
-            });
-            if !stopped {
+            if !self.stop() {
                 self.kernel.fail(RK_ERR_KERNEL_FAILED);
             }
             // It may have emitted.

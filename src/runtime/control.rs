@@ -19,7 +19,7 @@ use super::{BoxFuture, RingKernelRuntime, blocking};
 use crate::error::{Error, Result};
 use crate::limits::{TERMINATE_GRACE_NS, TERMINATE_SLACK_NS};
 use crate::process;
-use crate::sync::{Arc, Mutex, lock};
+use crate::sync::{Arc, Mutex, lock, monotonic_ns};
 
 /// See the file's head.
 pub(crate) struct Control {
@@ -85,6 +85,16 @@ impl Control {
             }
             if is_ours { kernel.end_result(timeout_ns) } else { Ok(()) }
         }))
+    }
+
+    /// Does something once a point in time has come, on the control thread; never, if the runtime is gone before.
+    pub(crate) fn at(&self, due_ns: u64, then: impl FnOnce() + Send + 'static) {
+        self.tokio.spawn(async move {
+            while let Some(left_ns) = due_ns.checked_sub(monotonic_ns()).filter(|left_ns| *left_ns > 0) {
+                tokio::time::sleep(Duration::from_nanos(left_ns)).await;
+            }
+            then();
+        });
     }
 
     /// Terminates all kernels: drains for `timeout_ns`, then discards, and waits `grace_ns` for handlers.

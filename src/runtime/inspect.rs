@@ -19,7 +19,8 @@ impl Kernel {
 
     /// The counters that runtimes sum up.
     pub(crate) fn sums(&self) -> Sums {
-        let mut sums = Sums { received: self.output.get().map_or(0, Ring::head), ..Sums::default() };
+        let received = self.output.get().map_or(0, Ring::head);
+        let mut sums = Sums { received, restarts: self.restarts(), ..Sums::default() };
         for ring in self.inputs() {
             sums.sent += ring.sent();
             sums.from_kernels += ring.queued_by_kernels();
@@ -70,6 +71,7 @@ impl Kernel {
             backend: self.backend.code(),
             grid_size: self.options.grid_size,
             last_error: self.last_error.load(Ordering::Relaxed),
+            restarts: self.restarts().min(u64::from(u32::MAX)) as u32,
             input_queue_depth: self.input_depth(),
             output_queue_depth: self.output_depth(),
             messages_processed: self.sums().processed,
@@ -107,6 +109,7 @@ impl Kernel {
                 since => monotonic_coarse_ns().saturating_sub(since),
             },
             uptime_ns: self.uptime_ns(),
+            restarts: sums.restarts,
             last_error: self.last_error.load(Ordering::Relaxed),
             replies_late: counters().map(|counters| counters.late.get()).sum(),
             ..RkKernelMetrics::default()

@@ -18,6 +18,7 @@ use super::buffer::Buffer;
 use super::context;
 use super::dead::Letter;
 use super::kernel::{HARD, OVERDUE};
+use super::supervise::KEEPS;
 use crate::layout::RK_ANY_BLOCK;
 use crate::sync::{Label, Ordering, heavy_fence};
 
@@ -40,7 +41,7 @@ impl Turn<'_> {
         let block = self.block;
         let is_plain = !block.poked.load(Ordering::Relaxed)
             && !block.stalled.load(Ordering::Relaxed)
-            && !block.full.load(Ordering::Relaxed)
+            && block.held.load(Ordering::Relaxed) == 0
             && !self.body.has_kept();
         is_plain || self.put_out_what_is_kept(control)
     }
@@ -54,6 +55,7 @@ impl Turn<'_> {
             self.block.stalled.store(false, Ordering::SeqCst);
             self.kernel.stalled.fetch_sub(1, Ordering::Relaxed);
         }
+        let is_at_work = self.supervise(control);
         let full = !self.put_out() && {
             if control & HARD != 0 {
                 self.drop_kept(control, &self.body.extra().kept);
@@ -63,11 +65,8 @@ impl Turn<'_> {
             !self.put_out()
         };
         let takes_input = !full || !self.is_stuck();
-        // Only if it changes: senders read this line.
-        if self.block.full.load(Ordering::Relaxed) == takes_input {
-            self.block.full.store(!takes_input, Ordering::Relaxed);
-        }
-        takes_input
+        self.block.hold(KEEPS, !takes_input);
+        takes_input && is_at_work
     }
 
     /// Whether something waits for room that the block does not make by taking input.
@@ -121,7 +120,7 @@ impl Turn<'_> {
         heavy_fence(Label::E2);
         let is_out = self.try_posted().is_empty();
         if !is_out {
-            self.block.full.store(true, Ordering::Relaxed);
+            self.block.hold(KEEPS, true);
         }
         is_out
     }

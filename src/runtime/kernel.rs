@@ -30,6 +30,7 @@ use super::message::Outgoing;
 use super::options::{Backend, LaunchOptions, Mode};
 use super::program::Program;
 use super::route::Routes;
+use super::supervise::Restarts;
 use crate::clock::HybridClock;
 use crate::error::{Error, Result};
 use crate::layout::*;
@@ -169,6 +170,7 @@ pub(crate) struct Extra {
     /// What was added to the runtime's sums when the kernel was forgotten.
     pub(crate) folded: Mutex<Option<Sums>>,
     pub(crate) enders: Mutex<Vec<Waker>>,
+    pub(crate) restarts: Restarts,
 }
 
 /// What a kernel is made of.
@@ -241,6 +243,11 @@ impl Kernel {
     /// Made if need be.
     pub(crate) fn extra(&self) -> &Extra {
         self.extra.get_or_init(Box::default)
+    }
+
+    /// Times that a block of it was restarted.
+    pub(crate) fn restarts(&self) -> u64 {
+        self.extra.get().map_or(0, |extra| extra.restarts.count())
     }
 
     pub(crate) fn control(&self) -> u32 {

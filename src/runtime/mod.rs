@@ -35,6 +35,7 @@ mod program;
 mod registry;
 pub(crate) mod remote;
 mod route;
+mod supervise;
 mod table;
 
 use std::fmt;

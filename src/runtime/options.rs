@@ -126,6 +126,24 @@ pub enum WaitStrategy {
     Park,
 }
 
+/// When a block that failed runs again.
+#[derive(Clone, Copy, Debug)]
+pub struct Restart {
+    /// Restarts of all blocks together in the window; the failure after that fails the kernel.
+    pub max: u32,
+    /// 0 = all the kernel's life.
+    pub window_ns: u64,
+    /// From the failure to the restart.
+    pub backoff_ns: u64,
+}
+
+impl Restart {
+    fn of(raw: &RkLaunchOptions) -> Self {
+        let max = if raw.restart_max == 0 { RESTART_MAX_DEFAULT } else { raw.restart_max };
+        Self { max, window_ns: raw.restart_window_ns, backoff_ns: raw.restart_backoff_ns }
+    }
+}
+
 /// Checked options of a launch.
 #[derive(Clone, Debug)]
 pub struct LaunchOptions {
@@ -149,6 +167,8 @@ pub struct LaunchOptions {
     pub wait: WaitStrategy,
     /// Whether what does not fit the output queue is kept.
     pub keep_overflow: bool,
+    /// What becomes of a block that fails; `None`: its kernel fails.
+    pub restart: Option<Restart>,
     /// The CPU of a persistent kernel's threads.
     pub cpu: Option<usize>,
     /// The program; `None`: the kernel's id names it.
@@ -204,14 +224,11 @@ impl LaunchOptions {
             RK_OVERFLOW_DEAD_LETTER => false,
             _ => return Err(unknown("overflow", raw.overflow, "overflow rules are 0 and 1")),
         };
-        match raw.restart {
-            RK_RESTART_NEVER => {}
-            RK_RESTART_ON_FAILURE => {
-                let why = "restarts are not part of this version; a failed block fails its kernel";
-                return Err(Error::Unsupported { what: "RK_RESTART_ON_FAILURE", why });
-            }
+        let restart = match raw.restart {
+            RK_RESTART_NEVER => None,
+            RK_RESTART_ON_FAILURE => Some(Restart::of(raw)),
             _ => return Err(unknown("restart", raw.restart, "restart rules are 0 and 1")),
-        }
+        };
         at_most("block_size", raw.block_size, 1024, "a block has at most 1024 threads")?;
         let grid_max = if mode == Mode::Persistent { PERSISTENT_GRID_MAX } else { GRID_MAX };
         let rule = "at most 65536 blocks, 1024 when each is a thread";
@@ -231,6 +248,7 @@ impl LaunchOptions {
             flags: raw.flags,
             wait,
             keep_overflow,
+            restart,
             cpu: cpu(raw.cpu)?,
             program: program.map(Arc::from),
         })

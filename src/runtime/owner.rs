@@ -238,6 +238,7 @@ pub(crate) fn metrics(core: &Core, backend: Backend) -> RkRuntimeMetrics {
         messages_received: sums.received,
         messages_processed: sums.processed,
         messages_failed: sums.failed,
+        restarts: sums.restarts,
         dead_letters: core.dead.count(),
         dead_letters_dropped: core.dead.dropped(),
         host_memory_used_bytes: bytes,
