@@ -127,6 +127,12 @@ pub unsafe extern "C" fn rk_context_now(ctx: *mut RkContext) -> RkTimestamp {
 ///
 /// A call gets it as its reply; a second reply to one call is RK_ERR_INVALID_STATE. The reply to anything else
 /// the host sent goes to the output queue, the reply to a kernel's message to the input of that kernel.
+///
+/// Never fails for lack of room: under RK_OVERFLOW_BLOCK a reply that does not fit is kept and the block takes no
+/// further input until it is out; under RK_OVERFLOW_DEAD_LETTER it becomes a dead letter. Kernels that answer each
+/// other do not deadlock over this: the block whose waiting would close a circle (A for room in B, B for room in A)
+/// goes on taking input, which makes the room. It keeps as many replies to kernels as its input queue has places;
+/// beyond that the oldest becomes a dead letter (RK_DEAD_OVERFLOW).
 /// RK_ERR_TOO_LARGE over the kernel's payload limit. Inside on_message, on its thread.
 ///
 /// # Safety

@@ -40,7 +40,7 @@ use super::buffer::Buffer;
 use super::context::{self, Session};
 use super::dead::Letter;
 use super::gate::Gate;
-use super::kept::Kept;
+use super::kept::{Kept, Room};
 use super::kernel::{HARD, Kernel, LATE, Phase, SHUTDOWN, STATE};
 use super::options::Mode;
 use super::remote::{self, Remote};
@@ -57,7 +57,7 @@ use crate::sync::{Arc, AtomicBool, AtomicU8, AtomicU32, AtomicU64, Guarded, Orde
 pub(crate) struct Body {
     pub(crate) state: Buffer,
     pub(crate) shared: Buffer,
-    extra: OnceCell<Box<Extra>>,
+    pub(super) extra: OnceCell<Box<Extra>>,
     stopped: Cell<bool>,
     /// Messages handled without a pause before this turn.
     streak: Cell<u32>,
@@ -73,6 +73,7 @@ pub(crate) struct Extra {
     /// Calls whose message was handled without a reply.
     pub(super) unanswered: RefCell<Vec<u64>>,
     pub(super) rest: Rest,
+    pub(super) room: Room,
 }
 
 impl Body {

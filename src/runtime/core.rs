@@ -12,6 +12,7 @@ use super::kernel::Kernel;
 use super::options::RuntimeOptions;
 use super::program::Program;
 use super::registry::Registry;
+use super::waits::Waits;
 use super::{blocking, calls, lifecycle::KernelState};
 use crate::clock::HybridClock;
 use crate::error::{Error, Result};
@@ -28,6 +29,7 @@ pub(crate) struct Core {
     pub(crate) control: Control,
     pub(crate) created_ns: u64,
     pub(crate) dead: DeadLetters,
+    pub(crate) waits: Waits,
     pub(crate) host_clock: HybridClock,
     registry: Mutex<Registry>,
     programs: Mutex<HashMap<Arc<str>, Arc<Program>, RandomState>>,
@@ -64,6 +66,7 @@ impl Core {
             control,
             created_ns: monotonic_ns(),
             dead: DeadLetters::new(),
+            waits: Waits::default(),
             host_clock: HybridClock::new(0),
             registry: Mutex::new(Registry::default()),
             programs: Mutex::default(),

@@ -6,11 +6,15 @@
 //! passes a heavy fence and tries once more before it leaves; who releases a slot passes the light fence and
 //! looks for stalled blocks. One of the two sees the other.
 //!
+//! Of kernels that wait for each other in a circle one takes input all the same (`waits.rs`), and so does a block that keeps something
+//! for itself, as long as there is some. It keeps as much for kernels as its input queue has places; beyond that the oldest becomes a
+//! dead letter.
+//!
 //! Messages to kernels from a block elsewhere that find no room are *posted* instead: they wait for room in the same way (of each
 //! target, in order) and the block goes on, for its sender has credit for no more than the target's queue has places.
 //! They are out, or dead letters, before the block ends.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 use super::block::{Turn, end_letter};
@@ -19,7 +23,8 @@ use super::context;
 use super::dead::Letter;
 use super::kernel::{HARD, OVERDUE};
 use super::supervise::KEEPS;
-use crate::layout::RK_ANY_BLOCK;
+use crate::layout::{RK_ANY_BLOCK, RK_DEAD_OVERFLOW, RK_ERR_FULL};
+use crate::ring::Ring;
 use crate::sync::{Label, Ordering, heavy_fence};
 
 /// Output that found no room.
@@ -32,6 +37,15 @@ pub(crate) struct Kept {
     pub(crate) deadline_ns: u64,
     pub(crate) header: crate::ring::Header,
     pub(crate) payload: Buffer,
+}
+
+/// How a block waits for room in another kernel; the runner's.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    /// It stands in the list of those that wait.
+    is_listed: Cell<bool>,
+    /// Its waiting would close a circle.
+    is_circle: Cell<bool>,
 }
 
 impl Turn<'_> {
@@ -64,7 +78,13 @@ impl Turn<'_> {
             }
             !self.put_out()
         };
+        if !full {
+            self.wait_no_more();
+        }
         let takes_input = !full || !self.is_stuck();
+        if full && takes_input {
+            self.bound_kept();
+        }
         self.block.hold(KEEPS, !takes_input);
         takes_input && is_at_work
     }
@@ -73,17 +93,61 @@ impl Turn<'_> {
     pub(super) fn is_stuck(&self) -> bool {
         let here = |block: u32| block == self.index || block == RK_ANY_BLOCK;
         let own = |kept: &Kept| kept.target == self.kernel.handle && here(kept.block);
-        self.body.has_kept() && self.body.extra().kept.borrow().front().is_some_and(|kept| !own(kept))
+        let waits = || self.body.extra().kept.borrow().front().is_some_and(|kept| !own(kept));
+        self.body.has_kept() && waits() && !self.breaks_a_circle()
+    }
+
+    /// Whether its waiting would close a circle, and there is input to take instead.
+    fn breaks_a_circle(&self) -> bool {
+        self.body.extra().room.is_circle.get() && self.block.input.get().is_some_and(Ring::is_readable)
+    }
+
+    /// It waits for room in no kernel, or in another than before.
+    fn wait_no_more(&self) {
+        let Some(room) = self.body.extra.get().map(|extra| &extra.room) else { return };
+        if room.is_listed.replace(false) {
+            room.is_circle.set(false);
+            self.kernel.core.waits.leave((self.kernel.handle, self.index));
+        }
+    }
+
+    /// Of a block that takes input while it keeps something: what it keeps for kernels beyond the places of its input queue becomes dead
+    /// letters, the oldest first.
+    fn bound_kept(&self) {
+        loop {
+            let oldest = {
+                let mut kept = self.body.extra().kept.borrow_mut();
+                let mut of_kernels = kept.iter().enumerate().filter(|(_, kept)| kept.target != 0);
+                let first = of_kernels.next().map(|(at, _)| at);
+                let is_much = of_kernels.count() >= self.kernel.options.input_capacity as usize;
+                first.filter(|_| is_much).and_then(|at| kept.remove(at))
+            };
+            let Some(oldest) = oldest else { return };
+            let letter = Letter {
+                kernel: oldest.target,
+                block: oldest.block,
+                deadline_ns: oldest.deadline_ns,
+                header: oldest.header,
+                reason: RK_DEAD_OVERFLOW,
+                status: RK_ERR_FULL,
+            };
+            self.kernel.dead_letter(letter, oldest.payload.bytes(), 0);
+        }
     }
 
     /// Marks the block where those look who make room, and passes the fence.
     fn stall(&self) {
-        let target = self.body.extra().kept.borrow().front().map_or(0, |kept| kept.target);
+        let extra = self.body.extra();
+        let (target, block) = extra.kept.borrow().front().map_or((0, 0), |kept| (kept.target, kept.block));
         if target == 0 {
+            self.wait_no_more();
             self.block.stalled.store(true, Ordering::SeqCst);
             self.kernel.stalled.fetch_add(1, Ordering::SeqCst);
         } else {
             context::wait_for_room(target, self.kernel, self.index);
+            let whom = (target, block);
+            extra.room.is_circle.set(self.kernel.core.waits.enter((self.kernel.handle, self.index), whom));
+            extra.room.is_listed.set(true);
         }
         heavy_fence(Label::E2);
     }

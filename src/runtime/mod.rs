@@ -37,6 +37,7 @@ pub(crate) mod remote;
 mod route;
 mod supervise;
 mod table;
+mod waits;
 
 use std::fmt;
 use std::future::Future;
