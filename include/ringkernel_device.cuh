@@ -82,6 +82,9 @@
  *      its compare-and-swap while the seat changed hands has the description of one ring or the other, never of both: it reads a
  *      slot's turn where there is a slot (memory of the pool is given back when the pool's device is closed), and the
  *      compare-and-swap fails by the epoch.
+ *   D16 A block whose handler failed takes no message until control.restarts is more than the restarts that it has done. The host counts
+ *      it up once for each record of such a failure, after that record; each failure has one. The block makes its state zero, with all its
+ *      threads, before it takes the next message. Without a restart it waits for the command that ends it.
  * A message that came as an entry was never read from its slot: that it is taken can be said without a fence, unless a record
  * (a failure) refers to the slot.
  *
@@ -101,7 +104,7 @@ struct alignas(16) rkd_16 {
 
 /* ---- The layout; src/layout.rs has the same, and a test compares the two. ---- */
 
-#define RKD_LAYOUT 1u
+#define RKD_LAYOUT 2u
 
 /* What the host asks of a seat: number << 32 | verb. */
 enum { RKD_VACANT = 0, RKD_PAUSE = 1, RKD_RUN = 2, RKD_DRAIN = 3, RKD_STOP = 4, RKD_EXIT = 5 };
@@ -130,7 +133,7 @@ enum {
 
 struct alignas(128) rkd_control {
   rkd_u64 command, drain_to, outbox_head, clock_offset, unix_offset, route_version, hold, tenant;
-  rkd_u64 sends_done, reserved[7];
+  rkd_u64 sends_done, restarts, reserved[6];
 };
 static_assert(sizeof(rkd_control) == 128, "rkd_control");
 
@@ -177,7 +180,8 @@ struct alignas(128) rkd_seat { /* device memory */
   rkd_u64 peer_tail;
   rkd_u64 done; /* of short launches: the kernel that has come to its end here, which is not to begin again */
   rkd_u64 next_block;
-  rkd_u64 reserved0[13];
+  rkd_u64 restarts; /* of a tenant of short launches: those that it has done */
+  rkd_u64 reserved0[12];
   rkd_u64 peer, peer_shape; /* the ring for peers: its address, shift << 32 | stride; read at once (D15) */
   rkd_u64 clock, barrier, epoch;
   rkd_u64 input_head, outbox_tail, peer_head, started, processed, failed, sent, taken, peer_taken;
@@ -207,6 +211,7 @@ RKD_AT(rkd_control, route_version, 40);
 RKD_AT(rkd_control, hold, 48);
 RKD_AT(rkd_control, tenant, 56);
 RKD_AT(rkd_control, sends_done, 64);
+RKD_AT(rkd_control, restarts, 72);
 RKD_AT(rkd_status, version, 0);
 RKD_AT(rkd_status, ack, 8);
 RKD_AT(rkd_status, taken, 16);
@@ -434,14 +439,14 @@ struct alignas(64) rk_context_t {
   rkd_status *status;
   rkd_seat *seat;
   rkd_u64 command, left, input_head, peer_head, peer_end, outbox_tail, outbox_head, taken, peer_taken, started, processed, failed, sent, route_version, polls, sleep_ns, token, source, clock_offset;
-  rkd_u64 unix_offset, next_block, copy_from, host_sends, sends_done, shown, counted;
+  rkd_u64 unix_offset, next_block, copy_from, host_sends, sends_done, shown, counted, restarts;
   rkd_u32 busy_sleep_ns, idle_sleep_ns, once, once_left;
   rkd_u32 express_found, quiet, expired, slot_was_read;
-  rkd_u32 action, refused, occupied, closed, fault, from_peer, replied, fenced, prefer_peer, copy_size, barrier_passed, barrier_waits, resumed, resumes;
+  rkd_u32 action, refused, occupied, closed, fault, renews, from_peer, replied, fenced, prefer_peer, copy_size, barrier_passed, barrier_waits, resumed, resumes;
   rk_status_t result;
 };
 
-enum { RKD_DO_EXIT = 1, RKD_DO_ENTER = 2, RKD_DO_MESSAGE = 3 };
+enum { RKD_DO_EXIT = 1, RKD_DO_ENTER = 2, RKD_DO_MESSAGE = 3, RKD_DO_RENEW = 4 };
 /* Messages of one short launch. */
 #define RKD_ONCE_MAX 64u
 #define RKD_SHOW 2u  /* looks without a message before counters are said */
@@ -874,6 +879,7 @@ RKP_COLD void rkd_save(rk_context_t *c) {
   s->host_sends = c->host_sends;
   s->next_block = c->next_block;
   s->fault = c->fault; /* the host may launch once more before it knows */
+  s->restarts = c->restarts;
   s->taken = c->taken;
   s->peer_taken = c->peer_taken;
 }
@@ -1078,6 +1084,15 @@ RKP_DEVICE void rkd_next(rk_context_t *c, rkd_u32 lane) {
       if (lane == 0) rkd_close_peer(c);
       rkp_sync_warp();
     }
+    /* A block that failed takes nothing until the host lets it begin anew. */
+    if (c->fault) {
+      if (lane == 0) c->renews = rkp_load_acquire_sys(&c->control->restarts) != c->restarts; /* H4 */
+      rkp_sync_warp();
+      if (c->renews) {
+        if (lane == 0) c->action = RKD_DO_RENEW;
+        return;
+      }
+    }
     /* A block that waits at the barrier ends its handler when the others have come, so that they come although they are
      * to pause. They say that they run before they arrive there, so that whoever sees the pause of a block that has left the
      * barrier sees this; and that they pause when they are back. */
@@ -1161,15 +1176,29 @@ RKP_DEVICE void rkd_next(rk_context_t *c, rkd_u32 lane) {
   }
 }
 
+/* The state of a new incarnation. By all threads. */
+RKP_DEVICE void rkd_clear_state(const rk_context_t *c, rkd_u32 thread) {
+  const rkd_16 zero = {0, 0};
+  char *state = (char *)c->tenant.state;
+  for (rkd_u64 at = 16ull * thread; at < c->tenant.state_size; at += 16ull * rkp_threads()) rkp_put16(state + at, zero);
+}
+
+/* A block that failed begins anew (D16). By all threads. */
+RKP_COLD void rkd_renew(rk_context_t *c, rkd_u32 thread) {
+  rkd_clear_state(c, thread);
+  rkp_sync_block();
+  if (thread != 0) return;
+  c->restarts++;
+  c->fault = 0;
+}
+
 /* A tenant moves in. By all threads; the description is in shared memory. */
 RKP_DEVICE void rkd_enter(rk_context_t *c, rkd_u32 thread) {
   const rkd_u64 resident = c->seat->epoch;
   const bool again = c->once && resident == c->tenant.epoch;
   rkp_sync_block();
   if (!again) {
-    const rkd_16 zero = {0, 0};
-    char *state = (char *)c->tenant.state;
-    for (rkd_u64 at = 16ull * thread; at < c->tenant.state_size; at += 16ull * rkp_threads()) rkp_put16(state + at, zero);
+    rkd_clear_state(c, thread);
     for (rkd_u64 slot = thread; slot < 1ull << c->tenant.peer_shift; slot += rkp_threads())
       rkp_put8((char *)c->tenant.peer + slot * c->tenant.stride, 0);
   }
@@ -1181,6 +1210,7 @@ RKP_DEVICE void rkd_enter(rk_context_t *c, rkd_u32 thread) {
   c->barrier_waits = 0;
   c->closed = 0;
   c->fault = 0;
+  c->restarts = 0;
   c->peer_end = 0;
   c->route_version = ~0ull;
   c->quiet = 0;
@@ -1203,6 +1233,7 @@ RKP_DEVICE void rkd_enter(rk_context_t *c, rkd_u32 thread) {
     c->host_sends = s->host_sends;
     c->next_block = s->next_block;
     c->fault = (rkd_u32)s->fault;
+    c->restarts = s->restarts;
     c->taken = s->taken;
     c->peer_taken = s->peer_taken;
     c->shown = c->taken + c->peer_taken;
@@ -1300,6 +1331,8 @@ RKP_DEVICE void rkd_main(rkd_u64 launch, Handler handler) {
     if (action == RKD_DO_EXIT) return;
     if (action == RKD_DO_ENTER) {
       rkd_enter(c, thread);
+    } else if (action == RKD_DO_RENEW) {
+      rkd_renew(c, thread);
     } else {
       if (c->copy_size) {
         for (rkd_u64 at = 16ull * thread; at < c->copy_size; at += 16ull * rkp_threads())

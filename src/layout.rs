@@ -677,7 +677,7 @@ pub(crate) struct SlotHeader {
 pub(crate) const SLOT_SKIPPED: u32 = u32::MAX;
 
 /// Version of the structs below; `RKD_LAYOUT` of `include/ringkernel_device.cuh`, whose head explains them.
-pub(crate) const SEAT_LAYOUT: u32 = 1;
+pub(crate) const SEAT_LAYOUT: u32 = 2;
 
 /// What the host asks of a seat; written by the host only. C++: `rkd_control`.
 #[repr(C, align(128))]
@@ -700,7 +700,9 @@ pub(crate) struct SeatControl {
     pub(crate) tenant: u64,
     /// Messages to kernels, through the host, that have found room.
     pub(crate) sends_done: u64,
-    pub(crate) reserved: [u64; 7],
+    /// Restarts of a block that failed.
+    pub(crate) restarts: u64,
+    pub(crate) reserved: [u64; 6],
 }
 
 /// What a seat says; written by the device only. C++: `rkd_status`.

@@ -319,6 +319,7 @@ fn has_any_work(kernel: &Kernel, block: &Block, index: u32, control: u32) -> boo
     let is_stuck = block.holds(KEEPS) && control & HARD == 0;
     if let Some((remote, ring)) = block.elsewhere_parts() {
         return remote::has_news(kernel, index, &**remote, ring)
+            || remote::cuts_rest_short(block, phase)
             || (Kernel::ends(phase) && remote.has_ended() && (!is_stuck || discards(phase, ring)));
     }
     if phase == Phase::Rest || phase == Phase::Run && block.holds(RESTING) {

@@ -21,6 +21,7 @@ use super::context;
 use super::dead::Letter;
 use super::kernel::{Kernel, Phase};
 use super::lease;
+use super::supervise::RESTING;
 use crate::layout::*;
 use crate::ring::{Header, Ring};
 use crate::sync::Ordering;
@@ -101,6 +102,8 @@ pub(crate) trait Remote: Send + Sync + std::fmt::Debug {
     fn take_record(&self, deliver: &mut dyn FnMut(&Record<'_>)) -> bool;
     /// Tells it to take no input, or to go on; whether that is news.
     fn hold(&self, hold: bool) -> bool;
+    /// Lets it begin anew after a failure, with its state zeroed; once for each failure that a record has told of.
+    fn restart(&self);
     /// How many messages to kernels still wait here for room.
     fn settle(&self, kept: u64);
     /// Whether no handler runs and none will until the kernel is activated.
@@ -174,6 +177,11 @@ pub(super) fn turn(turn: &Turn<'_>, remote: &dyn Remote, ring: &Ring) -> Option<
     (!ended || is_held_up || !Kernel::ends(phase)).then_some(After::Idle)
 }
 
+/// Of a block that waits for its restart: an end does not wait with it.
+pub(super) fn cuts_rest_short(block: &Block, phase: Phase) -> bool {
+    block.holds(RESTING) && Kernel::ends(phase)
+}
+
 /// How far a record's count of what was taken is ahead of `head`; 0 when it is behind.
 fn ahead(taken: u32, head: u64) -> u64 {
     let difference = taken.wrapping_sub(head as u32) << (32 - TAKEN_BITS);
@@ -240,7 +248,7 @@ fn deliver(turn: &Turn<'_>, ring: &Ring, record: &Record<'_>) {
             };
             kernel.dead_letter(letter, record.payload, 0);
             if reason == RK_DEAD_HANDLER {
-                note_failure(kernel, record.status);
+                note_failure(turn, record.status);
             }
         }
         Op::Left(source) => {
@@ -270,17 +278,17 @@ fn deliver(turn: &Turn<'_>, ring: &Ring, record: &Record<'_>) {
                 turn.give_up(&received, turn.letter(&received, reason, record.status));
             }
             if reason == RK_DEAD_HANDLER {
-                note_failure(kernel, record.status);
+                note_failure(turn, record.status);
             }
         }
     }
 }
 
-fn note_failure(kernel: &Kernel, status: RkStatus) {
+fn note_failure(turn: &Turn<'_>, status: RkStatus) {
     if status == RK_ERR_KERNEL_FAILED {
-        kernel.fail(status);
+        turn.has_failed(status);
     } else {
-        kernel.last_error.store(status, Ordering::Relaxed);
+        turn.kernel.last_error.store(status, Ordering::Relaxed);
     }
 }
 

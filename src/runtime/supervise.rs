@@ -17,6 +17,9 @@
 //! 4. The first runner that finds the time over ends the rest; the restart is counted; `on_start` runs before the next message as it does
 //!    before the first.
 //!
+//! A block elsewhere takes no message after one that failed, until it is told to begin anew: steps 1 and 2 are done when its record of
+//! the failure is there, and at the end of the rest it is told, and makes its state zero itself.
+//!
 //! # What fences the old incarnation
 //! A context names one invocation of a handler, so one of before names nothing (`context.rs`). A call is answered by its token,
 //! and the tokens of the old incarnation are ended in steps 1 and 2: a later answer finds another generation.
@@ -137,10 +140,19 @@ impl Turn<'_> {
         if self.block.holds(RESTING) && (Kernel::ends(phase) || is_over()) {
             self.block.hold(RESTING, false);
             if phase != Phase::Discard {
-                self.kernel.extra().restarts.count.fetch_add(1, Ordering::Relaxed);
+                self.restart();
             }
         }
         !self.block.holds(RESTING)
+    }
+
+    /// The next incarnation may begin.
+    fn restart(&self) {
+        self.kernel.extra().restarts.count.fetch_add(1, Ordering::Relaxed);
+        if let Some(remote) = &self.block.remote {
+            remote.restart();
+            self.kernel.driver.schedule(self.kernel, self.index);
+        }
     }
 
     /// Ends the incarnation that failed; false: there is no restart, the kernel has failed.

@@ -5,6 +5,7 @@
 #define HOUR MS(3600000)
 
 static uint32_t mode, flags;
+static int hosted; /* on a device on_start and on_stop are not called: they are functions of the host */
 
 enum { COUNT, FAIL, SILENT, OTHER, OLD_CONTEXT, EMIT_AND_FAIL };
 
@@ -53,6 +54,7 @@ static int stopped(int block) { return __atomic_load_n(&stops[block], __ATOMIC_S
 static rk_runtime_t *runtime_with_phoenix(void) {
   rk_runtime_t *runtime = make_runtime(2);
   rk_program_t program = RK_PROGRAM_INIT;
+  hosted = runtime && backend_of(runtime) == RK_BACKEND_CPU;
   memset(starts, 0, sizeof starts);
   memset(stops, 0, sizeof stops);
   starts_to_fail = 0;
@@ -242,7 +244,7 @@ static void terminate_during_a_backoff_finishes_what_is_queued_at_once(void) {
     OK(rk_release(&out));
   }
   CHECK(letters(runtime, 2, RK_DEAD_HANDLER) == 2 && restarts_of(kernel) == 2);
-  CHECK(started(0) == 3 && stopped(0) == 3);
+  CHECK(!hosted || (started(0) == 3 && stopped(0) == 3));
   OK(rk_runtime_destroy(runtime));
 }
 
@@ -300,10 +302,10 @@ static void a_backoff_that_ends_in_a_pause_starts_with_the_activation(void) {
   OK(send(kernel, SILENT));
   UNTIL(restarts_of(kernel) == 1);
   check_sleep_ms(20);
-  CHECK(started(0) == 1 && metrics_of(kernel).input_queue_depth == 1);
+  CHECK((!hosted || started(0) == 1) && metrics_of(kernel).input_queue_depth == 1);
   OK(rk_activate(kernel));
   OK(call(kernel, COUNT, RK_FOREVER, &count));
-  CHECK(count == 2 && started(0) == 2);
+  CHECK(count == 2 && (!hosted || started(0) == 2));
   OK(rk_runtime_destroy(runtime));
 }
 
@@ -322,10 +324,10 @@ static void past_the_limit_the_kernel_is_failed_and_can_be_read_and_destroyed(vo
   OK(rk_activate(kernel));
   CHECK_STATUS(rk_wait(kernel, RK_FOREVER), RK_ERR_KERNEL_FAILED);
   CHECK(letters(runtime, 7, RK_DEAD_HANDLER) == 7);
-  UNTIL(stopped(0) == 3);
+  UNTIL(!hosted || stopped(0) == 3);
   OK(rk_kernel_status(kernel, &status));
   CHECK(status.state == RK_STATE_FAILED && status.restarts == 2 && status.last_error == RK_ERR_KERNEL_FAILED);
-  CHECK(started(0) == 3 && status.messages_processed == 1);
+  CHECK((!hosted || started(0) == 3) && status.messages_processed == 1);
   CHECK_STATUS(send(kernel, COUNT), RK_ERR_KERNEL_FAILED);
   CHECK_STATUS(call(kernel, COUNT, RK_FOREVER, NULL), RK_ERR_KERNEL_FAILED);
   CHECK_STATUS(rk_activate(kernel), RK_ERR_KERNEL_FAILED);
@@ -458,13 +460,13 @@ static void blocks_fail_and_restart_without_the_others(void) {
     }
   }
   CHECK(state_of(kernel) == RK_STATE_ACTIVE && metrics_of(kernel).input_queue_depth == 1);
-  CHECK(started(2) == 1 && stopped(2) == 1 && stopped(0) + stopped(1) + stopped(3) == 0);
+  CHECK(!hosted || (started(2) == 1 && stopped(2) == 1 && stopped(0) + stopped(1) + stopped(3) == 0));
   OK(rk_terminate(kernel, RK_FOREVER));
   OK(rk_receive(kernel, &reply, 0));
   memcpy(&count, reply.payload, sizeof count);
   CHECK(count == 1);
   OK(rk_release(&reply));
-  CHECK(started(2) == 2 && stopped(2) == 2 && started(0) == 1 && stopped(0) == 1);
+  CHECK(!hosted || (started(2) == 2 && stopped(2) == 2 && started(0) == 1 && stopped(0) == 1));
   OK(rk_runtime_destroy(runtime));
 }
 
@@ -496,7 +498,7 @@ static void without_the_policy_the_first_failure_fails_the_kernel(void) {
   CHECK_STATUS(call(kernel, FAIL, RK_FOREVER, NULL), RK_ERR_KERNEL_FAILED);
   CHECK_STATUS(rk_wait(kernel, RK_FOREVER), RK_ERR_KERNEL_FAILED);
   CHECK(restarts_of(kernel) == 0);
-  UNTIL(stopped(0) == 1);
+  UNTIL(!hosted || stopped(0) == 1);
   OK(rk_runtime_destroy(runtime));
 }
 

@@ -77,17 +77,22 @@ step "one source on the device" on_sim RK_TEST_BACKEND=cuda "$out/one_conformanc
 starts=starts_and_stops_come_in_pairs_around_the_messages,a_start_that_fails_fails_the_kernel
 starts=$starts,starts_and_stops_may_emit_and_have_nothing_to_answer
 starts=$starts,starts_and_stops_may_call_other_kernels_but_not_wait_for_their_own
+starts=$starts,starts_and_stops_come_in_pairs_around_restarts,a_start_that_fails_in_a_drain_is_not_tried_again
+starts=$starts,a_start_that_fails_counts_as_a_failure
 host=what_would_wait_for_its_own_handler_is_refused,a_handler_does_not_wait_for_room_or_messages_of_its_own_kernel
 host=$host,signals_are_blocked_on_the_librarys_threads_and_left_alone_on_others
 host=$host,terminate_discards_any_number_of_messages_while_every_worker_is_stuck
 host=$host,no_thread_runs_before_a_runtime_is_created,lesson_20_runtimes_that_come_and_go_leave_no_memory_behind
+host=$host,a_context_of_before_names_nothing
+# A device knows 256 routes of a kernel.
+host=$host,one_message_goes_to_ten_thousand_kernels
 # Blocks of an event-driven kernel that got their messages during a launch wait for the next.
 batches=a_pause_waits_for_every_block_and_blocks_run_side_by_side
 # When a handler on a device ends is known here some time later.
 batches=$batches,the_current_message_alone_can_be_too_late
 for suite in conformance_message conformance_call conformance_handler conformance_lifecycle conformance_metrics \
   conformance_nested conformance_batch conformance_counts conformance_process conformance_reentry conformance_route \
-  conformance_shutdown conformance_state conformance_time conformance_end; do
+  conformance_shutdown conformance_state conformance_time conformance_end conformance_restart conformance_pipeline; do
   step "compile $suite" compile gcc "-std=c99 -Wstrict-prototypes" "$suite" "$suite"
   step "on the device: $suite" preloaded "$starts,$host,$batches" "$out/$suite"
 done

@@ -120,6 +120,7 @@ impl Seat {
         zero(offset_of!(SeatControl, outbox_head));
         zero(offset_of!(SeatControl, hold));
         zero(offset_of!(SeatControl, sends_done));
+        zero(offset_of!(SeatControl, restarts));
         zero(offset_of!(SeatControl, route_version));
         self.pool.control(self.index, offset_of!(SeatControl, tenant)).store(tenant, Ordering::Relaxed);
     }
@@ -342,6 +343,11 @@ impl Remote for Seat {
             self.held.store(hold, Ordering::Release);
         }
         is_news
+    }
+
+    fn restart(&self) {
+        let word = self.pool.control(self.index, offset_of!(SeatControl, restarts));
+        word.store(word.load(Ordering::Relaxed) + 1, Ordering::Release);
     }
 
     fn settle(&self, kept: u64) {
