@@ -77,6 +77,9 @@ pub(crate) const SHORT_RUN_NS: u64 = 2_000;
 pub(crate) const KEPT_MAX: u32 = 32;
 /// Blocks that a worker keeps at most; with short runs they are done in the time that it takes to wake another worker.
 pub(crate) const NEAR_MAX: usize = 16;
+/// Messages to kernels that a block keeps while it takes input all the same: as many as there are dead letters, for that is what
+/// those beyond become.
+pub(crate) const KEPT_MESSAGES_MAX: usize = DEAD_LETTERS_MAX;
 /// Restarts of a kernel if nobody says how many: a fault that comes by itself goes by in less, one that is in the program does not.
 pub(crate) const RESTART_MAX_DEFAULT: u32 = 3;
 /// Points in time that are remembered of restarts; if more may lie in a window, some are taken together.

@@ -131,8 +131,9 @@ pub unsafe extern "C" fn rk_context_now(ctx: *mut RkContext) -> RkTimestamp {
 /// Never fails for lack of room: under RK_OVERFLOW_BLOCK a reply that does not fit is kept and the block takes no
 /// further input until it is out; under RK_OVERFLOW_DEAD_LETTER it becomes a dead letter. Kernels that answer each
 /// other do not deadlock over this: the block whose waiting would close a circle (A for room in B, B for room in A)
-/// goes on taking input, which makes the room. It keeps as many replies to kernels as its input queue has places;
+/// goes on taking input, which makes the room, and so does one that answers itself. It keeps up to 65 536 messages;
 /// beyond that the oldest becomes a dead letter (RK_DEAD_OVERFLOW).
+///
 /// RK_ERR_TOO_LARGE over the kernel's payload limit. Inside on_message, on its thread.
 ///
 /// # Safety

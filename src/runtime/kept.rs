@@ -7,8 +7,7 @@
 //! looks for stalled blocks. One of the two sees the other.
 //!
 //! Of kernels that wait for each other in a circle one takes input all the same (`waits.rs`), and so does a block that keeps something
-//! for itself, as long as there is some. It keeps as much for kernels as its input queue has places; beyond that the oldest becomes a
-//! dead letter.
+//! for itself, as long as there is some. Beyond [`KEPT_MESSAGES_MAX`] the oldest becomes a dead letter.
 //!
 //! Messages to kernels from a block elsewhere that find no room are *posted* instead: they wait for room in the same way (of each
 //! target, in order) and the block goes on, for its sender has credit for no more than the target's queue has places.
@@ -24,6 +23,7 @@ use super::dead::Letter;
 use super::kernel::{HARD, OVERDUE};
 use super::supervise::KEEPS;
 use crate::layout::{RK_ANY_BLOCK, RK_DEAD_OVERFLOW, RK_ERR_FULL};
+use crate::limits::KEPT_MESSAGES_MAX;
 use crate::ring::Ring;
 use crate::sync::{Label, Ordering, heavy_fence};
 
@@ -111,16 +111,14 @@ impl Turn<'_> {
         }
     }
 
-    /// Of a block that takes input while it keeps something: what it keeps for kernels beyond the places of its input queue becomes dead
-    /// letters, the oldest first.
+    /// Of a block that takes input while it keeps something: what is too much becomes dead letters, the oldest for a kernel first.
     fn bound_kept(&self) {
         loop {
             let oldest = {
                 let mut kept = self.body.extra().kept.borrow_mut();
-                let mut of_kernels = kept.iter().enumerate().filter(|(_, kept)| kept.target != 0);
-                let first = of_kernels.next().map(|(at, _)| at);
-                let is_much = of_kernels.count() >= self.kernel.options.input_capacity as usize;
-                first.filter(|_| is_much).and_then(|at| kept.remove(at))
+                let is_much = kept.len() > KEPT_MESSAGES_MAX;
+                let first = if is_much { kept.iter().position(|kept| kept.target != 0) } else { None };
+                first.and_then(|at| kept.remove(at))
             };
             let Some(oldest) = oldest else { return };
             let letter = Letter {
