@@ -80,6 +80,25 @@ pub(crate) enum Label {
     G8 = 25,
 }
 
+/// Time as a simulation wants it, on the thread that runs it.
+#[cfg(test)]
+pub(crate) mod virtual_time {
+    use std::cell::Cell;
+
+    thread_local! {
+        static NOW_NS: Cell<Option<u64>> = const { Cell::new(None) };
+    }
+
+    /// Sets the time of this thread; `None`: the system's again.
+    pub(crate) fn set(now_ns: Option<u64>) {
+        NOW_NS.set(now_ns);
+    }
+
+    pub(super) fn now_ns() -> Option<u64> {
+        NOW_NS.get()
+    }
+}
+
 #[cfg(not(rk_loom))]
 mod real {
     #![allow(unsafe_code)]
@@ -211,6 +230,10 @@ mod real {
 
     /// Now on CLOCK_MONOTONIC, nanoseconds.
     pub(crate) fn monotonic_ns() -> u64 {
+        #[cfg(test)]
+        if let Some(now_ns) = super::virtual_time::now_ns() {
+            return now_ns;
+        }
         clock_ns(libc::CLOCK_MONOTONIC)
     }
 

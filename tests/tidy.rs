@@ -31,6 +31,7 @@ const UNSAFE: &[&str] = &[
     "runtime/hazard.rs",
     "runtime/lease.rs",
     "runtime/remote.rs",
+    "runtime/simulation.rs",
     "runtime/supervise.rs",
     "runtime/table.rs",
     "backend/cuda/device.rs",

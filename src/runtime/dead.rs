@@ -67,6 +67,12 @@ impl DeadLetters {
         self.dropped.load(Ordering::Relaxed)
     }
 
+    /// Whether there is one to take.
+    #[cfg(test)]
+    pub(crate) fn is_waiting(&self) -> bool {
+        !lock(&self.queue).letters.is_empty()
+    }
+
     /// Takes a letter in.
     pub(crate) fn push(&self, letter: Letter, payload: &[u8]) {
         self.count.fetch_add(1, Ordering::Relaxed);

@@ -75,6 +75,13 @@ pub(crate) trait Driver: Send + Sync {
         false
     }
 
+    /// Pokes a block once a point in time has come, if its kernel is still there.
+    fn poke_at(&self, kernel: &Arc<Kernel>, block: u32, due_ns: u64) {
+        let weak = Arc::downgrade(kernel);
+        let poke = move || weak.upgrade().iter().for_each(|kernel| kernel.poke(block));
+        kernel.core.control.at(due_ns, poke);
+    }
+
     /// The control word was written. Under the verbs lock, so calls come in the order of the writes.
     fn commanded(&self, _kernel: &Kernel) {}
 

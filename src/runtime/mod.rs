@@ -35,6 +35,8 @@ mod program;
 mod registry;
 pub(crate) mod remote;
 mod route;
+#[cfg(test)]
+mod simulation;
 mod supervise;
 mod table;
 mod waits;

@@ -48,7 +48,7 @@ use super::options::Restart;
 use super::{calls, log};
 use crate::layout::{RK_DEAD_HANDLER, RK_ERR_KERNEL_FAILED, RkStatus};
 use crate::limits::RESTART_TIMES_MAX;
-use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock, monotonic_ns};
+use crate::sync::{AtomicU64, Mutex, Ordering, lock, monotonic_ns};
 
 /// A block is held: it keeps output that finds no room.
 pub(super) const KEEPS: u8 = 1;
@@ -184,9 +184,7 @@ impl Turn<'_> {
         rest.until_ns.set(until_ns);
         self.block.hold(RESTING, true);
         if backoff_ns != 0 {
-            let (weak, index) = (Arc::downgrade(kernel), self.index);
-            let poke = move || weak.upgrade().iter().for_each(|kernel| kernel.poke(index));
-            kernel.core.control.at(until_ns, poke);
+            kernel.driver.poke_at(kernel, self.index, until_ns);
         }
         true
     }
