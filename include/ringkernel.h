@@ -145,7 +145,11 @@
 #define RK_RESTART_NEVER 0
 
 /**
- * A failed block is started anew with zeroed state.
+ * Restart rule: a block that fails is restarted, alone. Its message is a dead letter (RK_DEAD_HANDLER) and its callers get
+ * RK_ERR_KERNEL_FAILED; on_stop runs, the state is zeroed, and after restart_backoff_ns on_start runs and the block goes on with
+ * what was queued behind. The kernel is ACTIVE all the time and takes messages. One restart too many (restart_max within
+ * restart_window_ns): the kernel is FAILED, what is queued becomes dead letters (RK_DEAD_HANDLER), and it can still be read and
+ * destroyed. A terminate during a backoff does not wait for it; during a drain there is none.
  */
 #define RK_RESTART_ON_FAILURE 1
 
@@ -416,7 +420,8 @@ typedef struct rk_message_t {
 typedef rk_status_t (*rk_handler_fn)(struct rk_context_t *ctx, const struct rk_message_t *message);
 
 /**
- * Runs once per block before its first message and after each restart; non-zero fails the kernel.
+ * Runs once per block before its first message and after each restart, when the state is zero. Non-zero: the block has failed,
+ * as by RK_ERR_KERNEL_FAILED of a handler; it is not stopped.
  */
 typedef rk_status_t (*rk_start_fn)(struct rk_context_t *ctx);
 
@@ -552,7 +557,7 @@ typedef struct rk_launch_options_t {
    */
   uint32_t restart;
   /**
-   * Restarts within restart_window_ns before the kernel is FAILED.
+   * Restarts within restart_window_ns, of all blocks together; the failure after that fails the kernel. 0 = 3.
    */
   uint32_t restart_max;
   /**
@@ -560,11 +565,11 @@ typedef struct rk_launch_options_t {
    */
   int32_t cpu;
   /**
-   * Nanoseconds.
+   * Nanoseconds; 0 = all the kernel's life.
    */
   uint64_t restart_window_ns;
   /**
-   * Nanoseconds.
+   * From a failure to the restart, nanoseconds; 0 = at once.
    */
   uint64_t restart_backoff_ns;
   /**
@@ -1706,12 +1711,20 @@ struct rk_timestamp_t rk_context_now(struct rk_context_t *ctx);
  *
  * A call gets it as its reply; a second reply to one call is RK_ERR_INVALID_STATE. The reply to anything else
  * the host sent goes to the output queue, the reply to a kernel's message to the input of that kernel.
+ *
+ * Never fails for lack of room: under RK_OVERFLOW_BLOCK a reply that does not fit is kept and the block takes no
+ * further input until it is out; under RK_OVERFLOW_DEAD_LETTER it becomes a dead letter. Kernels that answer each
+ * other do not deadlock over this: the block whose waiting would close a circle (A for room in B, B for room in A)
+ * goes on taking input, which makes the room, and so does one that answers itself. It keeps up to 65 536 messages;
+ * beyond that the oldest becomes a dead letter (RK_DEAD_OVERFLOW).
+ *
  * RK_ERR_TOO_LARGE over the kernel's payload limit. Inside on_message, on its thread.
  *
  * # Safety
  * As rk_context_state; `message` is NULL or valid as the header says.
  */
-rk_status_t rk_context_reply(struct rk_context_t *ctx, const struct rk_message_t *message);
+rk_status_t rk_context_reply(struct rk_context_t *ctx,
+                             const struct rk_message_t *message);
 
 /**
  * Puts a message into the kernel's output queue for the host.

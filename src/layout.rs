@@ -191,7 +191,11 @@ pub const RK_OVERFLOW_DEAD_LETTER: u32 = 1;
 
 /// A failed block fails its kernel.
 pub const RK_RESTART_NEVER: u32 = 0;
-/// A failed block is started anew with zeroed state.
+/// Restart rule: a block that fails is restarted, alone. Its message is a dead letter (RK_DEAD_HANDLER) and its callers get
+/// RK_ERR_KERNEL_FAILED; on_stop runs, the state is zeroed, and after restart_backoff_ns on_start runs and the block goes on with
+/// what was queued behind. The kernel is ACTIVE all the time and takes messages. One restart too many (restart_max within
+/// restart_window_ns): the kernel is FAILED, what is queued becomes dead letters (RK_DEAD_HANDLER), and it can still be read and
+/// destroyed. A terminate during a backoff does not wait for it; during a drain there is none.
 pub const RK_RESTART_ON_FAILURE: u32 = 1;
 
 /// State: being made; never seen from outside a launch.
@@ -277,7 +281,8 @@ pub type RkLogFn =
 pub type RkHandlerFn =
     Option<unsafe extern "C-unwind" fn(ctx: *mut RkContext, message: *const RkMessage) -> RkStatus>;
 
-/// Runs once per block before its first message and after each restart; non-zero fails the kernel.
+/// Runs once per block before its first message and after each restart, when the state is zero. Non-zero: the block has failed,
+/// as by RK_ERR_KERNEL_FAILED of a handler; it is not stopped.
 pub type RkStartFn = Option<unsafe extern "C-unwind" fn(ctx: *mut RkContext) -> RkStatus>;
 
 /// Runs once per block that was started, after its last message.

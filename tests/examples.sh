@@ -42,7 +42,7 @@ says() {
   run "$example" && printf '%s\n' "$@" | diff - "$out/$example.out"
 }
 
-for example in hello lifecycle zero_copy batch ring wordcount latency cuda_echo; do
+for example in hello lifecycle zero_copy batch ring pipeline wordcount latency cuda_echo; do
   step "$example builds without warnings" build $example
   step "$example has fewer than 100 lines" short $example
 done
@@ -83,6 +83,21 @@ progress() {
 step "wordcount shows its progress" progress
 missing() { ! "$out/wordcount" "$out/there is no such file"; }
 step "wordcount of a missing file" missing
+
+# Every line through the four stages, as the shell's four do it.
+same_lines() {
+  LC_ALL=C tr -s ' ' < "$1" | LC_ALL=C tr a-z A-Z | { LC_ALL=C grep -an '' || test $? = 1; } > "$out/shell.lines" &&
+    "$out/pipeline" "$1" > "$out/our.lines" && diff "$out/shell.lines" "$out/our.lines"
+}
+cat "$here"/src/*.rs "$here"/src/*/*.rs "$here/include/ringkernel.h" > "$out/source"
+cat "$out/source" "$out/source" "$out/source" "$out/source" > "$out/sources"
+printf 'no   end' > "$out/no_end.txt"
+step "pipeline of the bundled text" same_lines "$here/examples-c/text.txt"
+step "pipeline of an empty file" same_lines "$out/empty.txt"
+step "pipeline of a file without a last end of line" same_lines "$out/no_end.txt"
+step "pipeline of all the source, four times" same_lines "$out/sources"
+no_file() { ! "$out/pipeline" "$out/there is no such file"; }
+step "pipeline of a missing file" no_file
 
 # p50 <= p99 <= p99.9 <= max, for each way, and a histogram that has every round trip in it.
 latencies() {

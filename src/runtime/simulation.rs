@@ -297,7 +297,7 @@ impl Host {
             restart: u32::from(below(4) != 0),
             restart_max: 1 + below(6) as u32,
             restart_window_ns: [0, 1_000_000, 100_000_000][below(3) as usize],
-            restart_backoff_ns: [0, 1_000, 10_000_000][below(3) as usize],
+            restart_backoff_ns: [0, 1_000, 10_000_000, RK_FOREVER][below(4) as usize],
             ..zeroed()
         };
         let options = LaunchOptions::checked(&raw, None).expect("options");

@@ -89,9 +89,11 @@ struct Granted {
 impl Granted {
     /// Grants one more, unless there were as many as may be.
     fn grant(&mut self, rule: &Restart, now_ns: u64) -> bool {
-        let is_over = |(time, _): &mut (u64, u64)| now_ns.saturating_sub(*time) >= rule.window_ns;
-        while let Some((_, count)) = self.times.pop_front_if(is_over) {
+        while let Some((time, count)) = self.times.front()
+            && now_ns.saturating_sub(*time) >= rule.window_ns
+        {
             self.count -= count;
+            self.times.pop_front();
         }
         if self.count >= u64::from(rule.max) {
             return false;
