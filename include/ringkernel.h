@@ -209,7 +209,7 @@
 #define RK_DEAD_OVERFLOW 4
 
 /**
- * Dead letter: there was no way to its target.
+ * Dead letter: a kernel's message waited for room, and its target has no such block or takes none of its size.
  */
 #define RK_DEAD_NO_ROUTE 5
 

@@ -221,7 +221,7 @@ pub const RK_DEAD_HANDLER: u32 = 2;
 pub const RK_DEAD_EXPIRED: u32 = 3;
 /// Dead letter: the output queue was full under RK_OVERFLOW_DEAD_LETTER.
 pub const RK_DEAD_OVERFLOW: u32 = 4;
-/// Dead letter: there was no way to its target.
+/// Dead letter: a kernel's message waited for room, and its target has no such block or takes none of its size.
 pub const RK_DEAD_NO_ROUTE: u32 = 5;
 /// Dead letter: the runtime was shut down.
 pub const RK_DEAD_SHUTDOWN: u32 = 6;

@@ -434,7 +434,11 @@ pub(crate) fn deliver(kernel: &Arc<Kernel>, index: u32, body: &Body, record: &Re
     if let Err(error) = delivered {
         // The handler is long past being told: the message says it as a dead letter.
         let header = invocation.header(&message, record.correlation);
-        let (reason, status) = (RK_DEAD_OVERFLOW, error.status());
+        let reason = match &error {
+            Error::NoBlock { .. } | Error::TooLarge { .. } => RK_DEAD_NO_ROUTE,
+            _ => RK_DEAD_OVERFLOW,
+        };
+        let status = error.status();
         let letter = Letter {
             kernel: kernel.handle,
             block: index,
@@ -472,8 +476,12 @@ pub(crate) fn put_out(kernel: &Arc<Kernel>, index: u32, kept: &Kept) -> bool {
     match sent {
         Ok(()) => kernel.block(index).counters.to_kernels.bump(),
         Err(Error::Full { .. }) => return false,
-        Err(_) => {
-            let (reason, status) = (RK_DEAD_TERMINATED, RK_ERR_TERMINATED);
+        Err(error) => {
+            let (reason, status) = match error {
+                // Only now is it known that there is no such place.
+                Error::NoBlock { .. } | Error::TooLarge { .. } => (RK_DEAD_NO_ROUTE, error.status()),
+                _ => (RK_DEAD_TERMINATED, RK_ERR_TERMINATED),
+            };
             let (header, block) = (kept.header, kept.block);
             let letter =
                 Letter { kernel: kept.target, block, deadline_ns: kept.deadline_ns, header, reason, status };

@@ -415,8 +415,12 @@ impl Kernel {
         self.check_accepts()?;
         self.check_size(message.payload.len())?;
         let (first, tries) = self.targets(message.block)?;
-        for offset in 0..tries {
+        for offset in 0..2 * tries {
             let block = (first + offset) % self.options.grid_size;
+            // If there is a choice, blocks that wait for their restart come last.
+            if (tries > 1 && self.block(block).rests()) != (offset >= tries) {
+                continue;
+            }
             let ring = self.input(block)?;
             // A stamp that is not used is a gap in the clock, and no more.
             let header = self.input_header(message, source);

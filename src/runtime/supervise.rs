@@ -42,7 +42,7 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 
-use super::block::Turn;
+use super::block::{Block, Turn};
 use super::kernel::{Kernel, Phase};
 use super::options::Restart;
 use super::{calls, log};
@@ -62,6 +62,13 @@ pub(super) const RESTING: u8 = 4;
 pub(super) struct Rest {
     status: Cell<RkStatus>,
     until_ns: Cell<u64>,
+}
+
+impl Block {
+    /// Whether it waits for its restart. A hint for who sends.
+    pub(super) fn rests(&self) -> bool {
+        self.holds(RESTING)
+    }
 }
 
 /// The restarts of a kernel.

@@ -331,6 +331,44 @@ static void a_dead_letter_can_be_sent_again_as_it_is(void) {
   OK(rk_runtime_destroy(runtime));
 }
 
+/* From a kernel: answers with what fits, and then to a block that is not there. */
+static rk_status_t on_answer_nowhere(rk_context_t *ctx, const rk_message_t *message) {
+  rk_message_t next = *message;
+  rk_status_t status = rk_context_reply(ctx, &next);
+  next.block = 9;
+  return status == RK_OK ? rk_context_reply(ctx, &next) : status;
+}
+
+static void what_waited_for_a_block_that_is_not_there_is_a_dead_letter(void) {
+  rk_runtime_t *runtime = make_runtime(1);
+  rk_message_t out, message = check_message("where?", 6);
+  rk_kernel_t asks, answers;
+  rk_dead_letter_t letter;
+  uint32_t route;
+  int i;
+  OK(add_program(runtime, "ask", on_ask, 0, NULL));
+  OK(add_program(runtime, "nowhere", on_answer_nowhere, 0, NULL));
+  asks = launched(runtime, "asks", "ask", 2);
+  answers = launched(runtime, "answers", "nowhere", 4);
+  OK(rk_connect(asks, answers, &route));
+  OK(rk_deactivate(answers));
+  OK(rk_send(asks, &message, RK_FOREVER));
+  UNTIL(metrics_of(asks).messages_to_kernels == 1);
+  OK(rk_deactivate(asks));
+  for (i = 0; i < 2; i++) OK(rk_send(asks, &message, RK_FOREVER)); /* no room for an answer */
+  OK(rk_activate(answers));
+  UNTIL(metrics_of(answers).messages_processed == 1);
+  OK(rk_activate(asks));
+  OK(rk_receive_dead_letter(runtime, &letter, RK_FOREVER));
+  CHECK(letter.reason == RK_DEAD_NO_ROUTE && letter.status == RK_ERR_INVALID_ARGUMENT);
+  CHECK(letter.message.source == answers.id && letter.message.block == 9 && letter.kernel.id == asks.id);
+  OK(rk_release(&letter.message));
+  OK(rk_receive(asks, &out, RK_FOREVER));
+  CHECK(out.payload_size == 6);
+  OK(rk_release(&out));
+  OK(rk_runtime_destroy(runtime));
+}
+
 static volatile int kills;
 /* A stage: what it gets goes to the next, and at the end to the host. */
 static rk_status_t on_stage(rk_context_t *ctx, const rk_message_t *message) {
@@ -421,6 +459,7 @@ int main(int argc, char **argv) {
     RUN(one_message_goes_to_ten_thousand_kernels);
     RUN(routes_come_and_go_under_traffic);
     RUN(a_dead_letter_can_be_sent_again_as_it_is);
+    RUN(what_waited_for_a_block_that_is_not_there_is_a_dead_letter);
     RUN(a_million_messages_pass_a_stage_that_is_killed_a_hundred_times);
   }
   return check_result();
