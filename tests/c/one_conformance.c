@@ -69,6 +69,7 @@ static rk_status_t make_runtime(void) {
   ADD(one_sink);
   ADD(one_count);
   ADD(one_status);
+  ADD(one_mortal);
   ADD(one_work);
   ADD(one_emit);
   ADD(one_relay);
@@ -260,6 +261,49 @@ static void a_block_that_fails_fails_its_kernel(void) {
   }
   OK(rk_terminate(kernel, MS(20000)));
   CHECK(state_of(kernel) == RK_STATE_TERMINATED);
+  OK(rk_destroy(kernel));
+}
+
+static void a_block_that_fails_is_restarted_with_zeroed_state(void) {
+  rk_launch_options_t options = options_for("one_mortal");
+  rk_kernel_t kernel;
+  rk_message_t reply, message = check_message("x", 1);
+  rk_dead_letter_t letter;
+  uint32_t round, i;
+  options.grid_size = 2;
+  options.restart = RK_RESTART_ON_FAILURE;
+  options.restart_max = 10;
+  OK(rk_launch(runtime, "a", &options, &kernel));
+  for (round = 1; round <= 10; round++) {
+    message.block = 0;
+    message.correlation = 5;
+    OK(rk_send(kernel, &message, 0));
+    message.correlation = 0;
+    for (i = 1; i <= 3; i++) {
+      one_state_t state;
+      message.block = 0; /* behind the failure */
+      OK(rk_call(kernel, &message, &reply, MS(20000)));
+      memcpy(&state, reply.payload, sizeof state);
+      CHECK(state.count == i && state.sum == 0);
+      OK(rk_release(&reply));
+      message.block = 1; /* another block, which goes on */
+      OK(rk_call(kernel, &message, &reply, MS(20000)));
+      memcpy(&state, reply.payload, sizeof state);
+      CHECK(state.count == 3 * (round - 1) + i);
+      OK(rk_release(&reply));
+    }
+    OK(rk_receive_dead_letter(runtime, &letter, MS(20000)));
+    CHECK(letter.reason == RK_DEAD_HANDLER && letter.status == RK_ERR_KERNEL_FAILED && letter.message.correlation == 5);
+    OK(rk_release(&letter.message));
+    UNTIL(metrics_of(kernel).restarts == round);
+  }
+  CHECK(state_of(kernel) == RK_STATE_ACTIVE);
+  message.block = 0;
+  message.correlation = 5;
+  CHECK_STATUS(rk_call(kernel, &message, &reply, MS(20000)), RK_ERR_KERNEL_FAILED);
+  CHECK_STATUS(rk_wait(kernel, MS(20000)), RK_ERR_KERNEL_FAILED);
+  OK(rk_receive_dead_letter(runtime, &letter, MS(20000)));
+  OK(rk_release(&letter.message));
   OK(rk_destroy(kernel));
 }
 
@@ -914,6 +958,7 @@ static void all(int argc, char **argv) {
   RUN(what_handlers_may_not_is_a_status);
   RUN(a_message_that_fails_is_a_dead_letter_and_the_kernel_goes_on);
   RUN(a_block_that_fails_fails_its_kernel);
+  RUN(a_block_that_fails_is_restarted_with_zeroed_state);
   RUN(a_paused_kernel_handles_nothing_and_forgets_nothing);
   RUN(a_terminate_drains_or_runs_out_of_time);
   RUN(a_long_handler_can_ask_whether_to_stop);

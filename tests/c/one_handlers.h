@@ -36,6 +36,22 @@ static rk_status_t one_status(rk_context_t *ctx, const rk_message_t *message) {
   return (rk_status_t)message->type;
 }
 
+/* Counts, and fails its block over a message with a correlation; replies with its count. */
+static rk_status_t one_mortal(rk_context_t *ctx, const rk_message_t *message) {
+  one_state_t *state = (one_state_t *)rk_context_state(ctx);
+  rk_message_t reply;
+  if (message->correlation != 0) {
+    state->sum = 77; /* what a restart has to clear */
+    return RK_ERR_KERNEL_FAILED;
+  }
+  if (rk_context_thread(ctx) != 0) return RK_OK;
+  memset(&reply, 0, sizeof reply);
+  state->count++;
+  reply.payload = state;
+  reply.payload_size = sizeof *state;
+  return rk_context_reply(ctx, &reply);
+}
+
 /* Works for `type` microseconds, and leaves when it is to stop if there is a correlation. */
 static rk_status_t one_work(rk_context_t *ctx, const rk_message_t *message) {
   uint64_t start = rk_context_now(ctx).physical_ns;

@@ -71,7 +71,7 @@ if fetch > "$out/log" 2>&1; then
   for arch in sm_80 sm_90 sm_100; do
     step "ptxas, $arch: no spills, few registers" assembles $arch
     step "NVRTC, $arch: echo" silent "$out/echo.cu" echo $arch
-    for handler in one_echo one_count one_work one_emit one_relay one_times one_ask one_sum one_barrier one_rules; do
+    for handler in one_echo one_count one_mortal one_work one_emit one_relay one_times one_ask one_sum one_barrier one_rules; do
       step "NVRTC, $arch: $handler" silent "$here/../c/one_handlers.h" $handler $arch
     done
     step "NVRTC, $arch: one_source" silent "$here/../../examples-c/one_source/handler.c" on_samples $arch
