@@ -81,7 +81,7 @@ pub(crate) enum Label {
 }
 
 /// Time as a simulation wants it, on the thread that runs it.
-#[cfg(test)]
+#[cfg(all(test, not(rk_loom)))]
 pub(crate) mod virtual_time {
     use std::cell::Cell;
 

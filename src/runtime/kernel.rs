@@ -25,6 +25,7 @@ use super::blocks::Blocks;
 use super::callback::{Code, UserPointer};
 use super::core::Core;
 use super::dead::Letter;
+use super::handle::KernelHandle;
 use super::lifecycle::{ACCEPTING, AT_WORK, KernelState};
 use super::message::Outgoing;
 use super::options::{Backend, LaunchOptions, Mode};
@@ -77,9 +78,14 @@ pub(crate) trait Driver: Send + Sync {
 
     /// Pokes a block once a point in time has come, if its kernel is still there.
     fn poke_at(&self, kernel: &Arc<Kernel>, block: u32, due_ns: u64) {
-        let weak = Arc::downgrade(kernel);
-        let poke = move || weak.upgrade().iter().for_each(|kernel| kernel.poke(block));
-        kernel.core.control.at(due_ns, poke);
+        // By its handle: a timer keeps no memory of a kernel that is gone.
+        let handle = KernelHandle::new(kernel.handle);
+        kernel.core.control.at(due_ns, move || {
+            let _ = handle.with(|kernel| {
+                kernel.poke(block);
+                Ok(())
+            });
+        });
     }
 
     /// The control word was written. Under the verbs lock, so calls come in the order of the writes.

@@ -37,7 +37,7 @@
 //! The timer is started before the gate is left, and its poke makes a turn whatever the gate was then: work was made (`poked`), so the
 //! argument of `gate.rs` holds. The runner of that turn reads the clock after the timer did, which read a time that is over. An end
 //! sets the control word and schedules: whoever is inside looks at the word again when it leaves. A timer that comes after that finds
-//! no rest, or no kernel: it has no share of it.
+//! no rest, or no kernel: it has its handle. For a backoff that has no end there is no timer.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -192,7 +192,7 @@ impl Turn<'_> {
         let until_ns = now_ns.saturating_add(backoff_ns);
         rest.until_ns.set(until_ns);
         self.block.hold(RESTING, true);
-        if backoff_ns != 0 {
+        if backoff_ns != 0 && until_ns != u64::MAX {
             kernel.driver.poke_at(kernel, self.index, until_ns);
         }
         true

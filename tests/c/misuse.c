@@ -476,8 +476,6 @@ static void what_comes_later_says_so(void) {
   rk_op_t op = {0};
   rk_event_t event;
   rk_message_t message = check_message("m", 1);
-  rk_launch_options_t options = options_for("echo", 0);
-  rk_kernel_t kernel;
   char buffer[64];
   size_t count;
   int fd;
