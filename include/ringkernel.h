@@ -1290,16 +1290,20 @@ rk_status_t rk_launch(struct rk_runtime_t *runtime,
                       struct rk_kernel_t *out);
 
 /**
- * As rk_launch, completing with RK_EVENT_LAUNCHED. Any thread.
+ * As rk_launch, completing with RK_EVENT_LAUNCHED, whose `kernel` is the new one when its `status` is RK_OK.
+ *
+ * What is wrong with the arguments is answered at once, and then nothing was accepted; what the launch itself
+ * fails with comes with the event. Errors: INVALID_ARGUMENT, STRUCT_SIZE, SHUTDOWN, LIMIT (no place for its
+ * event). Any thread, also from a handler.
  *
  * # Safety
  * Pointers are NULL or valid as the header says.
  */
-rk_status_t rk_launch_async(struct rk_runtime_t *_runtime,
-                            const char *_kernel_id,
-                            const struct rk_launch_options_t *_options,
-                            uint64_t _user_data,
-                            struct rk_op_t *_out);
+rk_status_t rk_launch_async(struct rk_runtime_t *runtime,
+                            const char *kernel_id,
+                            const struct rk_launch_options_t *options,
+                            uint64_t user_data,
+                            struct rk_op_t *out);
 
 /**
  * The live kernel of an id. Errors: NOT_FOUND. Any thread.
@@ -1348,15 +1352,16 @@ rk_status_t rk_terminate(struct rk_kernel_t kernel,
                          uint64_t timeout_ns);
 
 /**
- * As rk_terminate, completing with RK_EVENT_TERMINATED. Any thread.
+ * As rk_terminate, completing with RK_EVENT_TERMINATED. Errors: INVALID_ARGUMENT, INVALID_HANDLE, LIMIT (no place for its
+ * event). Any thread, also from a handler of this kernel.
  *
  * # Safety
  * Pointers are NULL or valid as the header says.
  */
-rk_status_t rk_terminate_async(struct rk_kernel_t _kernel,
-                               uint64_t _timeout_ns,
-                               uint64_t _user_data,
-                               struct rk_op_t *_out);
+rk_status_t rk_terminate_async(struct rk_kernel_t kernel,
+                               uint64_t timeout_ns,
+                               uint64_t user_data,
+                               struct rk_op_t *out);
 
 /**
  * Waits until a kernel is TERMINATED (RK_OK) or FAILED (RK_ERR_KERNEL_FAILED). Any thread; not from a handler
@@ -1584,16 +1589,20 @@ rk_status_t rk_call(struct rk_kernel_t kernel,
                     uint64_t timeout_ns);
 
 /**
- * As rk_call, completing with RK_EVENT_REPLY. Any thread.
+ * As rk_call, completing with RK_EVENT_REPLY: its `message` is the reply, a view to be given back with rk_release.
+ *
+ * `timeout_ns` is for the reply; a full queue is not waited for (RK_ERR_FULL, nothing accepted). The request is copied.
+ * Errors at once: those of rk_send, and LIMIT (no place for its event). Any thread, also from a handler of
+ * this kernel.
  *
  * # Safety
  * Pointers are NULL or valid as the header says.
  */
-rk_status_t rk_call_async(struct rk_kernel_t _kernel,
-                          const struct rk_message_t *_request,
-                          uint64_t _timeout_ns,
-                          uint64_t _user_data,
-                          struct rk_op_t *_out);
+rk_status_t rk_call_async(struct rk_kernel_t kernel,
+                          const struct rk_message_t *request,
+                          uint64_t timeout_ns,
+                          uint64_t user_data,
+                          struct rk_op_t *out);
 
 /**
  * Takes the oldest dead letter; its `message` is a view, to be given back with rk_release.
@@ -1750,37 +1759,64 @@ rk_status_t rk_context_emit(struct rk_context_t *ctx, const struct rk_message_t 
 rk_status_t rk_context_send(struct rk_context_t *ctx, uint32_t route, const struct rk_message_t *message);
 
 /**
- * Takes up to `capacity` events; waits for the first. Any thread.
+ * Takes up to `capacity` events, oldest first; waits for the first for up to `timeout_ns`.
+ *
+ * Events are: the one completion of each accepted asynchronous operation (RK_EVENT_LAUNCHED, RK_EVENT_TERMINATED,
+ * RK_EVENT_REPLY: `status` is what the waiting function would have returned, RK_ERR_CANCELLED after rk_cancel), what
+ * rk_watch asked for, and RK_EVENT_DEAD_LETTER when a dead letter was queued, once until
+ * rk_receive_dead_letter has found none. The `message` of a reply is a view: give it back with
+ * rk_release. Nothing is ever dropped: an operation or watch whose events could not be stored is refused
+ * with RK_ERR_LIMIT when it is submitted (rk_runtime_options_t.event_capacity).
+ * Nothing there: RK_ERR_EMPTY at timeout 0, else RK_ERR_TIMEOUT; RK_ERR_SHUTDOWN when the runtime is destroyed
+ * meanwhile. `*count` is always written. Any thread.
  *
  * # Safety
  * Pointers are NULL or valid as the header says.
  */
-rk_status_t rk_poll(struct rk_runtime_t *_runtime,
-                    struct rk_event_t *_out,
-                    size_t _capacity,
-                    uint64_t _timeout_ns,
-                    size_t *_count);
+rk_status_t rk_poll(struct rk_runtime_t *runtime,
+                    struct rk_event_t *out,
+                    size_t capacity,
+                    uint64_t timeout_ns,
+                    size_t *count);
 
 /**
- * A file descriptor that is readable while events wait; owned by the runtime. Any thread.
+ * A file descriptor that is readable exactly while events wait: for poll, epoll, libuv, asyncio.
+ *
+ * Level-triggered, non-blocking, closed on exec. Made by the first call, the same for all; owned by the runtime, which closes it
+ * when it is destroyed: do not read, write or close it, call rk_poll with timeout 0 when it is readable. Errors:
+ * INTERNAL (the system has no descriptor left). Any thread.
  *
  * # Safety
  * Pointers are NULL or valid as the header says.
  */
-rk_status_t rk_event_fd(struct rk_runtime_t *_runtime, int *_out);
+rk_status_t rk_event_fd(struct rk_runtime_t *runtime,
+                        int *out);
 
 /**
- * Asks for events of a kernel: RK_WATCH_* bits, 0 = stop. Any thread.
+ * Asks for events of a kernel: RK_WATCH_* bits, 0 = stop. A later call takes the place of an earlier one.
+ *
+ * RK_WATCH_READABLE: one RK_EVENT_READABLE when there are messages to receive, at once if there are; the next one not before a
+ * receiver has found the queue empty (RK_ERR_EMPTY, or a batch that was not filled). RK_WATCH_STATE:
+ * one RK_EVENT_STATE after the state has changed, with the newest state; changes between two polls are one event. The last state is
+ * told also when the kernel is destroyed meanwhile. Errors: INVALID_ARGUMENT (unknown bits),
+ * INVALID_HANDLE, LIMIT (no place for its events). Any thread.
  */
-rk_status_t rk_watch(struct rk_kernel_t _kernel, uint32_t _interest, uint64_t _user_data);
+rk_status_t rk_watch(struct rk_kernel_t kernel,
+                     uint32_t interest,
+                     uint64_t user_data);
 
 /**
- * Cancels an asynchronous operation; it still completes exactly once. Any thread.
+ * Cancels an asynchronous operation; it still completes exactly once, with RK_ERR_CANCELLED if it was not complete.
+ *
+ * A call is given up: its message may still be handled, its reply is dropped. An end goes on, and with it its time
+ * limit. A launch in progress is completed and taken back. Errors: INVALID_STATE (it is complete and its event waits),
+ * INVALID_HANDLE (it was polled, or never accepted by this runtime). Any thread.
  *
  * # Safety
  * `runtime` is NULL or a runtime's handle.
  */
-rk_status_t rk_cancel(struct rk_runtime_t *_runtime, struct rk_op_t _op);
+rk_status_t rk_cancel(struct rk_runtime_t *runtime,
+                      struct rk_op_t op);
 
 /**
  * Empty metrics of a runtime to be filled. Any thread.

@@ -10,6 +10,10 @@ pub(crate) const QUEUE_CAPACITY_MIN: u32 = 2;
 pub(crate) const QUEUE_CAPACITY_MAX: u32 = 1 << 31;
 /// Capacity of a queue when the option is 0.
 pub(crate) const QUEUE_CAPACITY_DEFAULT: u32 = 1024;
+/// Places for events of operations and watches when 0 is asked for, and at most.
+pub(crate) const EVENTS_MAX_DEFAULT: u32 = 4096;
+/// See [`EVENTS_MAX_DEFAULT`].
+pub(crate) const EVENTS_MAX: u32 = 1 << 24;
 /// Payload when the option is 0: header and payload together are four cache lines.
 pub(crate) const PAYLOAD_DEFAULT: u32 = 192;
 /// Largest payload: with the header still below 2^32 and a multiple of 64.

@@ -9,6 +9,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::thread::JoinHandle;
 
 use once_cell::sync::OnceCell;
@@ -167,4 +168,38 @@ pub(crate) fn with_signals_blocked<T>(body: impl FnOnce() -> T) -> T {
     // SAFETY: `before` was filled by the call above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) };
     result
+}
+
+/// A descriptor that is readable while it is raised: an eventfd, closed in programs that are executed and never blocking.
+#[derive(Debug)]
+pub(crate) struct Signal(OwnedFd);
+
+impl Signal {
+    pub(crate) fn new() -> io::Result<Self> {
+        // SAFETY: no memory of ours is involved.
+        let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if descriptor < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: new, and nobody else's.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+    }
+
+    pub(crate) fn descriptor(&self) -> i32 {
+        self.0.as_raw_fd()
+    }
+
+    /// Makes it readable.
+    pub(crate) fn raise(&self) {
+        let one = 1u64;
+        // SAFETY: eight bytes of ours. It fails only when it is readable for 2^64 - 2 reasons.
+        unsafe { libc::write(self.descriptor(), std::ptr::from_ref(&one).cast(), size_of::<u64>()) };
+    }
+
+    /// Makes it not readable.
+    pub(crate) fn clear(&self) {
+        let mut count = 0u64;
+        // SAFETY: eight bytes of ours. It fails when it is not readable.
+        unsafe { libc::read(self.descriptor(), std::ptr::from_mut(&mut count).cast(), size_of::<u64>()) };
+    }
 }

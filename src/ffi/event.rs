@@ -2,50 +2,79 @@
 
 use std::ffi::c_int;
 
-use super::guard;
-use super::kernel::NO_EVENTS;
-use crate::error::{Error, Result};
+use super::runtime::find;
+use super::{arg, guard};
 use crate::layout::{RkEvent, RkKernel, RkOp, RkRuntime, RkStatus};
+use crate::runtime::KernelHandle;
 
-fn no_events(what: &'static str) -> Result<()> {
-    Err(Error::Unsupported { what, why: NO_EVENTS })
-}
-
-/// Takes up to `capacity` events; waits for the first. Any thread.
+/// Takes up to `capacity` events, oldest first; waits for the first for up to `timeout_ns`.
+///
+/// Events are: the one completion of each accepted asynchronous operation (RK_EVENT_LAUNCHED, RK_EVENT_TERMINATED,
+/// RK_EVENT_REPLY: `status` is what the waiting function would have returned, RK_ERR_CANCELLED after rk_cancel), what
+/// rk_watch asked for, and RK_EVENT_DEAD_LETTER when a dead letter was queued, once until
+/// rk_receive_dead_letter has found none. The `message` of a reply is a view: give it back with
+/// rk_release. Nothing is ever dropped: an operation or watch whose events could not be stored is refused
+/// with RK_ERR_LIMIT when it is submitted (rk_runtime_options_t.event_capacity).
+/// Nothing there: RK_ERR_EMPTY at timeout 0, else RK_ERR_TIMEOUT; RK_ERR_SHUTDOWN when the runtime is destroyed
+/// meanwhile. `*count` is always written. Any thread.
 ///
 /// # Safety
 /// Pointers are NULL or valid as the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rk_poll(
-    _runtime: *mut RkRuntime,
-    _out: *mut RkEvent,
-    _capacity: usize,
-    _timeout_ns: u64,
-    _count: *mut usize,
+    runtime: *mut RkRuntime,
+    out: *mut RkEvent,
+    capacity: usize,
+    timeout_ns: u64,
+    count: *mut usize,
 ) -> RkStatus {
-    guard::status(|| no_events("rk_poll"))
+    guard::status(|| {
+        arg::out(count, "count")?.write(0);
+        let mut out = arg::out_array(out, capacity, "out")?;
+        let given = find(runtime)?.poll(capacity, timeout_ns, |index, event| out.write(index, event))?;
+        arg::out(count, "count")?.write(given);
+        Ok(())
+    })
 }
 
-/// A file descriptor that is readable while events wait; owned by the runtime. Any thread.
+/// A file descriptor that is readable exactly while events wait: for poll, epoll, libuv, asyncio.
+///
+/// Level-triggered, non-blocking, closed on exec. Made by the first call, the same for all; owned by the runtime, which closes it
+/// when it is destroyed: do not read, write or close it, call rk_poll with timeout 0 when it is readable. Errors:
+/// INTERNAL (the system has no descriptor left). Any thread.
 ///
 /// # Safety
 /// Pointers are NULL or valid as the header says.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn rk_event_fd(_runtime: *mut RkRuntime, _out: *mut c_int) -> RkStatus {
-    guard::status(|| no_events("rk_event_fd"))
+pub unsafe extern "C" fn rk_event_fd(runtime: *mut RkRuntime, out: *mut c_int) -> RkStatus {
+    guard::status(|| {
+        let out = arg::out(out, "out")?;
+        out.write(find(runtime)?.event_descriptor()?);
+        Ok(())
+    })
 }
 
-/// Asks for events of a kernel: RK_WATCH_* bits, 0 = stop. Any thread.
+/// Asks for events of a kernel: RK_WATCH_* bits, 0 = stop. A later call takes the place of an earlier one.
+///
+/// RK_WATCH_READABLE: one RK_EVENT_READABLE when there are messages to receive, at once if there are; the next one not before a
+/// receiver has found the queue empty (RK_ERR_EMPTY, or a batch that was not filled). RK_WATCH_STATE:
+/// one RK_EVENT_STATE after the state has changed, with the newest state; changes between two polls are one event. The last state is
+/// told also when the kernel is destroyed meanwhile. Errors: INVALID_ARGUMENT (unknown bits),
+/// INVALID_HANDLE, LIMIT (no place for its events). Any thread.
 #[unsafe(no_mangle)]
-pub extern "C" fn rk_watch(_kernel: RkKernel, _interest: u32, _user_data: u64) -> RkStatus {
-    guard::status(|| no_events("rk_watch"))
+pub extern "C" fn rk_watch(kernel: RkKernel, interest: u32, user_data: u64) -> RkStatus {
+    guard::status(|| KernelHandle::from(kernel).watch(interest, user_data))
 }
 
-/// Cancels an asynchronous operation; it still completes exactly once. Any thread.
+/// Cancels an asynchronous operation; it still completes exactly once, with RK_ERR_CANCELLED if it was not complete.
+///
+/// A call is given up: its message may still be handled, its reply is dropped. An end goes on, and with it its time
+/// limit. A launch in progress is completed and taken back. Errors: INVALID_STATE (it is complete and its event waits),
+/// INVALID_HANDLE (it was polled, or never accepted by this runtime). Any thread.
 ///
 /// # Safety
 /// `runtime` is NULL or a runtime's handle.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn rk_cancel(_runtime: *mut RkRuntime, _op: RkOp) -> RkStatus {
-    guard::status(|| no_events("rk_cancel"))
+pub unsafe extern "C" fn rk_cancel(runtime: *mut RkRuntime, op: RkOp) -> RkStatus {
+    guard::status(|| find(runtime)?.cancel(op.id))
 }

@@ -8,9 +8,6 @@ use crate::error::{Error, Result};
 use crate::layout::{RkKernel, RkKernelStatus, RkLaunchOptions, RkOp, RkRuntime, RkStatus};
 use crate::runtime::{KernelHandle, LaunchOptions};
 
-/// Why the functions that complete through `rk_poll` do not work.
-pub(super) const NO_EVENTS: &str = "asynchronous operations and the event queue are not part of this version";
-
 /// Default options of a launch. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn rk_launch_options_init() -> RkLaunchOptions {
@@ -51,19 +48,32 @@ pub unsafe extern "C" fn rk_launch(
     })
 }
 
-/// As rk_launch, completing with RK_EVENT_LAUNCHED. Any thread.
+/// As rk_launch, completing with RK_EVENT_LAUNCHED, whose `kernel` is the new one when its `status` is RK_OK.
+///
+/// What is wrong with the arguments is answered at once, and then nothing was accepted; what the launch itself
+/// fails with comes with the event. Errors: INVALID_ARGUMENT, STRUCT_SIZE, SHUTDOWN, LIMIT (no place for its
+/// event). Any thread, also from a handler.
 ///
 /// # Safety
 /// Pointers are NULL or valid as the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rk_launch_async(
-    _runtime: *mut RkRuntime,
-    _kernel_id: *const c_char,
-    _options: *const RkLaunchOptions,
-    _user_data: u64,
-    _out: *mut RkOp,
+    runtime: *mut RkRuntime,
+    kernel_id: *const c_char,
+    options: *const RkLaunchOptions,
+    user_data: u64,
+    out: *mut RkOp,
 ) -> RkStatus {
-    guard::status(|| Err(Error::Unsupported { what: "rk_launch_async", why: NO_EVENTS }))
+    guard::status(|| {
+        let out = arg::out(out, "out")?;
+        let runtime = find(runtime)?;
+        let id = arg::name(kernel_id, "kernel_id")?;
+        let options = if options.is_null() { arg::initial() } else { arg::versioned(options)? };
+        let program = arg::optional_name(options.program, "options.program")?;
+        let options = LaunchOptions::checked(&options, program)?;
+        out.write(RkOp { id: runtime.launch_async(id, options, user_data)? });
+        Ok(())
+    })
 }
 
 /// The live kernel of an id. Errors: NOT_FOUND. Any thread.
@@ -146,18 +156,23 @@ pub extern "C" fn rk_terminate(kernel: RkKernel, timeout_ns: u64) -> RkStatus {
     guard::status(|| KernelHandle::from(kernel).terminate(timeout_ns))
 }
 
-/// As rk_terminate, completing with RK_EVENT_TERMINATED. Any thread.
+/// As rk_terminate, completing with RK_EVENT_TERMINATED. Errors: INVALID_ARGUMENT, INVALID_HANDLE, LIMIT (no place for its
+/// event). Any thread, also from a handler of this kernel.
 ///
 /// # Safety
 /// Pointers are NULL or valid as the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rk_terminate_async(
-    _kernel: RkKernel,
-    _timeout_ns: u64,
-    _user_data: u64,
-    _out: *mut RkOp,
+    kernel: RkKernel,
+    timeout_ns: u64,
+    user_data: u64,
+    out: *mut RkOp,
 ) -> RkStatus {
-    guard::status(|| Err(Error::Unsupported { what: "rk_terminate_async", why: NO_EVENTS }))
+    guard::status(|| {
+        let out = arg::out(out, "out")?;
+        out.write(RkOp { id: KernelHandle::from(kernel).terminate_async(timeout_ns, user_data)? });
+        Ok(())
+    })
 }
 
 /// Waits until a kernel is TERMINATED (RK_OK) or FAILED (RK_ERR_KERNEL_FAILED). Any thread; not from a handler

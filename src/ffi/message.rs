@@ -1,9 +1,8 @@
 //! Messages: send, reserve, receive, call, dead letters.
 
-use super::kernel::NO_EVENTS;
 use super::runtime::find;
 use super::{arg, guard};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::layout::{
     RK_ERR_KERNEL_FAILED, RK_ERR_TERMINATED, RkDeadLetter, RkKernel, RkLoan, RkMessage, RkOp, RkRuntime,
     RkStatus,
@@ -418,19 +417,28 @@ pub unsafe extern "C" fn rk_call(
     )
 }
 
-/// As rk_call, completing with RK_EVENT_REPLY. Any thread.
+/// As rk_call, completing with RK_EVENT_REPLY: its `message` is the reply, a view to be given back with rk_release.
+///
+/// `timeout_ns` is for the reply; a full queue is not waited for (RK_ERR_FULL, nothing accepted). The request is copied.
+/// Errors at once: those of rk_send, and LIMIT (no place for its event). Any thread, also from a handler of
+/// this kernel.
 ///
 /// # Safety
 /// Pointers are NULL or valid as the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rk_call_async(
-    _kernel: RkKernel,
-    _request: *const RkMessage,
-    _timeout_ns: u64,
-    _user_data: u64,
-    _out: *mut RkOp,
+    kernel: RkKernel,
+    request: *const RkMessage,
+    timeout_ns: u64,
+    user_data: u64,
+    out: *mut RkOp,
 ) -> RkStatus {
-    guard::status(|| Err(Error::Unsupported { what: "rk_call_async", why: NO_EVENTS }))
+    guard::status(|| {
+        let out = arg::out(out, "out")?;
+        let request = arg::message(request, "request")?;
+        out.write(RkOp { id: KernelHandle::from(kernel).call_async(&request, timeout_ns, user_data)? });
+        Ok(())
+    })
 }
 
 /// Takes the oldest dead letter; its `message` is a view, to be given back with rk_release.

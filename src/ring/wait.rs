@@ -33,13 +33,26 @@ impl EventCount {
         Self { epoch: Futex::new(0), waiters: AtomicU32::new(0) }
     }
 
-    /// Wakes everybody who waits; call it after the change. Costs a load when nobody does.
+    /// Wakes everybody who waits; call it after the change. Costs a load when nobody does. Whether somebody did.
     #[inline]
-    pub(crate) fn notify_all(&self) {
+    pub(crate) fn notify_all(&self) -> bool {
         light_fence(Label::E1);
-        if self.waiters.load(Ordering::Relaxed) != 0 {
+        let is_awaited = self.waiters.load(Ordering::Relaxed) != 0;
+        if is_awaited {
             self.wake(i32::MAX);
         }
+        is_awaited
+    }
+
+    /// Becomes a waiter that does not sleep: it looks after this, and every notifier whose change it may have missed learns of it.
+    pub(crate) fn enter(&self) {
+        self.waiters.fetch_add(1, Ordering::Relaxed);
+        heavy_fence(Label::E2);
+    }
+
+    /// Is none any more.
+    pub(crate) fn leave(&self) {
+        self.waiters.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Wakes one waiter: for changes that one of them can use up.
@@ -80,8 +93,7 @@ impl EventCount {
     /// Sleeps until `look` finds something; `None` once `deadline_ns` (monotonic, u64::MAX = never) has
     /// passed and a last look found nothing.
     pub(crate) fn sleep_until<T>(&self, deadline_ns: u64, look: &mut impl FnMut() -> Option<T>) -> Option<T> {
-        self.waiters.fetch_add(1, Ordering::Relaxed);
-        heavy_fence(Label::E2);
+        self.enter();
         let found = loop {
             let epoch = self.epoch.load(Ordering::SeqCst);
             if let Some(found) = look() {
@@ -91,7 +103,7 @@ impl EventCount {
                 break look();
             }
         };
-        self.waiters.fetch_sub(1, Ordering::Relaxed);
+        self.leave();
         found
     }
 }

@@ -11,6 +11,8 @@
 //!                    │
 //!                    └─ abandon (from WAITING) ──────────────────────────────────────► FREE, generation + 1
 //! ```
+//! A call that nobody waits for is AWAITED instead of WAITING from before it is sent; FILLING_AWAITED is its FILLING, and who has
+//! completed it tells an operation (`events.rs`) after DONE is stored.
 //!
 //! # Argument
 //! * The caller takes a free place and moves it to WAITING before it sends: the waiter exists before the send.
@@ -33,6 +35,18 @@ const FILLING: u64 = 3;
 const FILLING_SLEEPER: u64 = 4;
 const DONE: u64 = 5;
 const VIEWED: u64 = 6;
+const AWAITED: u64 = 7;
+const FILLING_AWAITED: u64 = 8;
+
+/// What has become of a completion.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Completed {
+    /// This generation has a reply already, or its caller is gone.
+    TooLate,
+    Done,
+    /// Done, and an operation is to be told.
+    Tell,
+}
 
 /// See the file's head. Generations are 40 bits, because a token has 40 for it.
 #[derive(Debug)]
@@ -62,29 +76,39 @@ impl<T> CallPlace<T> {
         generation
     }
 
-    /// Gives the call its reply; false when this generation has one already or its caller is gone.
+    /// WAITING → AWAITED, by the caller, before the token goes anywhere.
+    pub(crate) fn be_awaited(&self, generation: u64) {
+        self.state.store(word(generation, AWAITED), Ordering::Relaxed);
+    }
+
+    /// Gives the call its reply.
     #[inline]
-    pub(crate) fn complete(&self, generation: u64, fill: impl FnOnce(&mut T)) -> bool {
-        let mut sleeper = false;
+    pub(crate) fn complete(&self, generation: u64, fill: impl FnOnce(&mut T)) -> Completed {
+        let mut phase = WAITING;
         loop {
-            let (from, to) = match sleeper {
-                false => (word(generation, WAITING), word(generation, FILLING)),
-                true => (word(generation, SLEEPING), word(generation, FILLING_SLEEPER)),
+            let to = match phase {
+                WAITING => FILLING,
+                SLEEPING => FILLING_SLEEPER,
+                _ => FILLING_AWAITED,
             };
+            let (from, to) = (word(generation, phase), word(generation, to));
             match self.state.compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => break,
-                Err(seen) if seen == word(generation, SLEEPING) => sleeper = true,
-                Err(seen) if seen == word(generation, WAITING) => sleeper = false,
-                Err(_) => return false,
+                Err(seen) if seen == word(generation, SLEEPING) => phase = SLEEPING,
+                Err(seen) if seen == word(generation, WAITING) => phase = WAITING,
+                Err(seen) if seen == word(generation, AWAITED) => phase = AWAITED,
+                Err(_) => return Completed::TooLate,
             }
         }
         // SAFETY: FILLING is held by one completer, and the caller does not look before DONE.
         self.reply.with_mut(|reply| fill(unsafe { &mut *reply }));
         self.state.store(word(generation, DONE), order(Label::C1, Ordering::Release));
-        if sleeper {
-            self.state.wake(1);
+        match phase {
+            SLEEPING => self.state.wake(1),
+            AWAITED => return Completed::Tell,
+            _ => {}
         }
-        true
+        Completed::Done
     }
 
     /// Whether the reply is there, for the caller.
@@ -95,7 +119,7 @@ impl<T> CallPlace<T> {
     /// Whether a reply would still be taken.
     pub(crate) fn is_open(&self, generation: u64) -> bool {
         matches!(self.state.load(Ordering::Relaxed), state
-            if state == word(generation, WAITING) || state == word(generation, SLEEPING))
+            if [WAITING, SLEEPING, AWAITED].contains(&(state & 0xff)) && state >> 8 == generation)
     }
 
     /// Sleeps until the reply is there; false once the deadline has passed.
@@ -125,11 +149,11 @@ impl<T> CallPlace<T> {
     /// The caller gives up; false: a reply came first, and is there now.
     pub(crate) fn abandon(&self, generation: u64) -> bool {
         let gone = word(next_generation(generation), FREE);
-        if self
-            .state
-            .compare_exchange(word(generation, WAITING), gone, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok()
-        {
+        let leave = |phase: u64| {
+            let from = word(generation, phase);
+            self.state.compare_exchange(from, gone, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        };
+        if leave(WAITING) || leave(AWAITED) {
             return true;
         }
         while !self.is_done(generation) {

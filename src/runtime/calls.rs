@@ -5,14 +5,17 @@
 //! calls again and again takes no lock.
 #![allow(unsafe_code)]
 
+use std::collections::HashMap;
+
 use super::buffer::Buffer;
-use super::call::CallPlace;
+use super::call::{CallPlace, Completed};
+use super::core::Core;
 use super::lease::{Kind, Lease};
 use super::message::view;
-use crate::layout::{RK_ERR_OUT_OF_MEMORY, RK_OK, RkMessage, RkStatus};
+use crate::layout::*;
 use crate::limits::LEASE_INDEX_BITS;
 use crate::ring::Header;
-use crate::sync::{AtomicPtr, Mutex, Ordering, lock};
+use crate::sync::{Arc, AtomicPtr, Mutex, Ordering, Weak, lock};
 
 /// Places allocated at once.
 const CHUNK: usize = 256;
@@ -91,6 +94,9 @@ impl Drop for Own {
     }
 }
 
+/// The operations ([`super::events`]) of calls that nobody waits for, by token.
+static TOLD: Mutex<Option<HashMap<u64, (Weak<Core>, u64)>>> = Mutex::new(None);
+
 thread_local! {
     static OWN: Own = const { Own(std::cell::Cell::new(None)) };
 }
@@ -161,6 +167,8 @@ pub(crate) struct Call {
     generation: u64,
     place: &'static Place,
     open: bool,
+    /// An operation is told of its end.
+    is_told: bool,
 }
 
 impl Call {
@@ -169,12 +177,32 @@ impl Call {
     pub(crate) fn begin() -> Option<Self> {
         let index = take_index()?;
         let place = place(index).expect("the index came from this pool");
-        Some(Self { index, generation: place.begin(), place, open: true })
+        Some(Self { index, generation: place.begin(), place, open: true, is_told: false })
     }
 
     /// What goes with the request.
     pub(crate) fn token(&self) -> u64 {
         Lease { kind: Kind::Reply, index: self.index, position: self.generation }.encode()
+    }
+
+    /// Its end is told to an operation, from now on. Before the token goes anywhere.
+    pub(crate) fn tell(&mut self, core: &Arc<Core>, op: u64) {
+        lock(&TOLD).get_or_insert_default().insert(self.token(), (Arc::downgrade(core), op));
+        self.is_told = true;
+        self.place.be_awaited(self.generation);
+    }
+
+    /// What a call that is done answers.
+    pub(crate) fn status(&self) -> RkStatus {
+        let status = self.place.reply(|reply| reply.status);
+        match self.failure().reason {
+            _ if status == RK_OK => RK_OK,
+            0 => RK_ERR_OUT_OF_MEMORY,
+            RK_DEAD_TERMINATED => RK_ERR_TERMINATED,
+            RK_DEAD_SHUTDOWN => RK_ERR_SHUTDOWN,
+            RK_DEAD_EXPIRED => RK_ERR_TIMEOUT,
+            _ => status,
+        }
     }
 
     /// Whether the reply is there.
@@ -192,6 +220,9 @@ impl Call {
         let abandoned = self.place.abandon(self.generation);
         if abandoned {
             self.open = false;
+            if self.is_told {
+                lock(&TOLD).as_mut().and_then(|told| told.remove(&self.token()));
+            }
             give_back(self.index);
         }
         abandoned
@@ -231,25 +262,39 @@ impl Drop for Call {
 #[inline]
 pub(crate) fn reply(token: u64, block: u32, header: &Header, payload: &[u8]) -> bool {
     let lease = Lease::decode(token);
-    place(lease.index).is_some_and(|place| {
-        place.complete(lease.position, |reply| {
-            // Word by word, as it is read: a wider load has to wait for narrower stores.
-            reply.header.correlation = header.correlation;
-            reply.header.source = header.source;
-            reply.header.payload_size = header.payload_size;
-            reply.header.tag = header.tag;
-            reply.header.timestamp = header.timestamp;
-            reply.block = block;
-            let room = reply.room(payload.len());
-            reply.status = RK_OK;
-            if room.is_null() {
-                (reply.status, reply.block) = (RK_ERR_OUT_OF_MEMORY, 0);
-            } else {
-                // SAFETY: room for so many bytes, that only who fills the place touches.
-                unsafe { std::ptr::copy_nonoverlapping(payload.as_ptr(), room, payload.len()) };
-            }
-        })
-    })
+    let Some(place) = place(lease.index) else { return false };
+    let completed = place.complete(lease.position, |reply| {
+        // Word by word, as it is read: a wider load has to wait for narrower stores.
+        reply.header.correlation = header.correlation;
+        reply.header.source = header.source;
+        reply.header.payload_size = header.payload_size;
+        reply.header.tag = header.tag;
+        reply.header.timestamp = header.timestamp;
+        reply.block = block;
+        let room = reply.room(payload.len());
+        reply.status = RK_OK;
+        if room.is_null() {
+            (reply.status, reply.block) = (RK_ERR_OUT_OF_MEMORY, 0);
+        } else {
+            // SAFETY: room for so many bytes, that only who fills the place touches.
+            unsafe { std::ptr::copy_nonoverlapping(payload.as_ptr(), room, payload.len()) };
+        }
+    });
+    if completed == Completed::Tell {
+        tell(token);
+    }
+    completed != Completed::TooLate
+}
+
+/// Tells the operation of a call that it is done.
+#[cold]
+fn tell(token: u64) {
+    let told = lock(&TOLD).as_mut().and_then(|told| told.remove(&token));
+    if let Some((core, op)) = told
+        && let Some(core) = core.upgrade()
+    {
+        core.events.call_is_done(op);
+    }
 }
 
 /// Fetches the place of a call that is about to be answered, for writing: the caller's core has it.
@@ -266,7 +311,10 @@ pub(crate) fn fetch(token: u64) {
 pub(crate) fn fail(token: u64, status: RkStatus, reason: u32) {
     let lease = Lease::decode(token);
     if let Some(place) = place(lease.index) {
-        place.complete(lease.position, |reply| (reply.status, reply.block) = (status, reason));
+        let fill = |reply: &mut Reply| (reply.status, reply.block) = (status, reason);
+        if place.complete(lease.position, fill) == Completed::Tell {
+            tell(token);
+        }
     }
 }
 

@@ -75,6 +75,7 @@ impl Kernel {
             }
         }
         self.lifecycle.notify_all();
+        self.state_may_have_changed();
         self.schedule_all();
         Ok(())
     }
@@ -92,6 +93,7 @@ impl Kernel {
             }
         }
         self.lifecycle.notify_all();
+        self.state_may_have_changed();
         let is_quiet = || {
             let before = self.answers();
             !self.blocks.iter().any(super::block::Block::runs_a_handler) && self.answers() == before
@@ -217,6 +219,7 @@ impl Kernel {
     /// Wakes all who wait for anything of this kernel.
     fn tell_everybody(&self) {
         self.lifecycle.notify_all();
+        self.state_may_have_changed();
         self.readable.notify_all();
         self.space.notify_all();
         self.poke_waiting();

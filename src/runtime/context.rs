@@ -280,7 +280,7 @@ impl Invocation<'_> {
         {
             claim.publish(&header, message.payload, 0, u64::from(self.index));
             drop(claim);
-            kernel.readable.notify_all();
+            kernel.output_was_published();
             return Ok(());
         }
         self.keep(0, message, header)
@@ -458,7 +458,7 @@ pub(crate) fn put_out(kernel: &Arc<Kernel>, index: u32, kept: &Kept) -> bool {
         let Ok(mut claim) = ring.claim() else { return false };
         claim.publish(&kept.header, kept.payload.bytes(), 0, u64::from(index));
         drop(claim);
-        kernel.readable.notify_all();
+        kernel.output_was_published();
         return true;
     }
     let message = Outgoing {

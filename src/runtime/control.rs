@@ -61,40 +61,44 @@ impl Control {
     /// Waits for the end of a kernel that is terminating. Past the timeout what is queued becomes dead letters,
     /// unless the end is somebody else's, whose drain is not cut short.
     pub(crate) fn terminate(&self, kernel: &Arc<Kernel>, timeout_ns: u64, is_ours: bool) -> Result<()> {
+        self.submit(Box::pin(ending(Arc::clone(kernel), timeout_ns, is_ours)))
+    }
+
+    /// The same without a wait: `then` is told how it went, on the control thread; never, if the runtime is gone before.
+    pub(crate) fn terminate_detached(
+        &self,
+        kernel: &Arc<Kernel>,
+        timeout_ns: u64,
+        is_ours: bool,
+        then: impl FnOnce(&Kernel, Result<()>) + Send + 'static,
+    ) {
         let kernel = Arc::clone(kernel);
-        self.submit(Box::pin(async move {
-            if !within(timeout_ns, kernel.when_ended()).await {
-                if !is_ours {
-                    let (what, name) = ("the end that another call has begun", Arc::clone(&kernel.id));
-                    return Err(Error::Timeout { what, name, timeout_ns });
-                }
-                kernel.escalate();
-                let ending = Arc::clone(&kernel);
-                let in_time = within(TERMINATE_SLACK_NS, async {
-                    aside(move || ending.end_inline()).await;
-                    kernel.when_ended().await;
-                });
-                let has_ended = in_time.await || {
-                    kernel.note_overrun();
-                    within(TERMINATE_GRACE_NS - TERMINATE_SLACK_NS, kernel.when_ended()).await
-                };
-                if !has_ended {
-                    let name = Arc::clone(&kernel.id);
-                    return Err(Error::Timeout { what: "a handler", name, timeout_ns });
-                }
-            }
-            if is_ours { kernel.end_result(timeout_ns) } else { Ok(()) }
-        }))
+        self.tokio.spawn(async move {
+            let result = ending(Arc::clone(&kernel), timeout_ns, is_ours).await;
+            then(&kernel, result);
+        });
+    }
+
+    /// Does something that may take its time on a thread of its own.
+    pub(crate) fn detach(&self, work: impl FnOnce() + Send + 'static) {
+        // From the control thread, so that the new thread has its signal mask.
+        self.tokio.spawn(aside(work));
+    }
+
+    /// As [`Control::at`], unless what is returned is dropped before.
+    pub(crate) fn timer(&self, due_ns: u64, then: impl FnOnce() + Send + 'static) -> Timer {
+        Timer(self.at(due_ns, then))
     }
 
     /// Does something once a point in time has come, on the control thread; never, if the runtime is gone before.
-    pub(crate) fn at(&self, due_ns: u64, then: impl FnOnce() + Send + 'static) {
-        self.tokio.spawn(async move {
+    pub(crate) fn at(&self, due_ns: u64, then: impl FnOnce() + Send + 'static) -> tokio::task::AbortHandle {
+        let task = self.tokio.spawn(async move {
             while let Some(left_ns) = due_ns.checked_sub(monotonic_ns()).filter(|left_ns| *left_ns > 0) {
                 tokio::time::sleep(Duration::from_nanos(left_ns)).await;
             }
             then();
         });
+        task.abort_handle()
     }
 
     /// Terminates all kernels: drains for `timeout_ns`, then discards, and waits `grace_ns` for handlers.
@@ -128,6 +132,41 @@ impl Control {
             Err(Error::StillRunning { names: running.join(", ").into(), timeout_ns })
         }))
     }
+}
+
+/// Something that will be done at a point in time, unless this is dropped before.
+#[derive(Debug)]
+pub(crate) struct Timer(tokio::task::AbortHandle);
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// See [`Control::terminate`].
+async fn ending(kernel: Arc<Kernel>, timeout_ns: u64, is_ours: bool) -> Result<()> {
+    if !within(timeout_ns, kernel.when_ended()).await {
+        if !is_ours {
+            let (what, name) = ("the end that another call has begun", Arc::clone(&kernel.id));
+            return Err(Error::Timeout { what, name, timeout_ns });
+        }
+        kernel.escalate();
+        let inline = Arc::clone(&kernel);
+        let in_time = within(TERMINATE_SLACK_NS, async {
+            aside(move || inline.end_inline()).await;
+            kernel.when_ended().await;
+        });
+        let has_ended = in_time.await || {
+            kernel.note_overrun();
+            within(TERMINATE_GRACE_NS - TERMINATE_SLACK_NS, kernel.when_ended()).await
+        };
+        if !has_ended {
+            let name = Arc::clone(&kernel.id);
+            return Err(Error::Timeout { what: "a handler", name, timeout_ns });
+        }
+    }
+    if is_ours { kernel.end_result(timeout_ns) } else { Ok(()) }
 }
 
 /// Runs what may call the application (the end of a kernel gives its user data back) on a thread where it holds up no other verb: the

@@ -8,6 +8,7 @@ use once_cell::race::OnceBox;
 
 use super::control::Control;
 use super::dead::{DeadLetters, Letter};
+use super::events::Events;
 use super::kernel::Kernel;
 use super::options::RuntimeOptions;
 use super::program::Program;
@@ -29,6 +30,7 @@ pub(crate) struct Core {
     pub(crate) control: Control,
     pub(crate) created_ns: u64,
     pub(crate) dead: DeadLetters,
+    pub(crate) events: Events,
     pub(crate) waits: Waits,
     pub(crate) host_clock: HybridClock,
     registry: Mutex<Registry>,
@@ -43,9 +45,9 @@ pub(crate) struct Core {
 }
 
 /// See [`Core::under_way`].
-pub(crate) struct UnderWay<'a>(&'a Core);
+pub(crate) struct UnderWay<T: std::ops::Deref<Target = Core>>(T);
 
-impl Drop for UnderWay<'_> {
+impl<T: std::ops::Deref<Target = Core>> Drop for UnderWay<T> {
     fn drop(&mut self) {
         self.0.under_way.fetch_sub(1, Ordering::SeqCst);
         self.0.over.notify_all();
@@ -66,6 +68,7 @@ impl Core {
             control,
             created_ns: monotonic_ns(),
             dead: DeadLetters::new(),
+            events: Events::new(options.events_max),
             waits: Waits::default(),
             host_clock: HybridClock::new(0),
             registry: Mutex::new(Registry::default()),
@@ -128,9 +131,15 @@ impl Core {
     }
 
     /// Counts a launch or registration until the guard is dropped, after all that it holds.
-    pub(crate) fn under_way(&self) -> UnderWay<'_> {
+    pub(crate) fn under_way(&self) -> UnderWay<&Self> {
         self.under_way.fetch_add(1, Ordering::SeqCst);
         UnderWay(self)
+    }
+
+    /// The same for one that another thread goes on with.
+    pub(crate) fn under_way_shared(core: &Arc<Self>) -> UnderWay<Arc<Self>> {
+        core.under_way.fetch_add(1, Ordering::SeqCst);
+        UnderWay(Arc::clone(core))
     }
 
     /// Waits until no launch or registration is in progress; none can begin that is not refused.
@@ -142,6 +151,7 @@ impl Core {
     /// told.
     pub(crate) fn let_go(&self) {
         self.dead.close();
+        self.events.close();
         let programs = std::mem::take(&mut *lock(&self.programs));
         drop(programs);
         let lingering = std::mem::take(&mut lock(&self.registry).lingering);
@@ -232,6 +242,7 @@ impl Core {
     /// Turns a message into a dead letter and ends its call, if it is one.
     pub(crate) fn dead_letter(&self, letter: Letter, payload: &[u8], token: u64) {
         self.dead.push(letter, payload);
+        self.events.note_letter();
         if token != 0 {
             calls::fail(token, letter.status, letter.reason);
         }

@@ -68,7 +68,6 @@ impl DeadLetters {
     }
 
     /// Whether there is one to take.
-    #[cfg(test)]
     pub(crate) fn is_waiting(&self) -> bool {
         !lock(&self.queue).letters.is_empty()
     }

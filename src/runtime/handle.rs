@@ -41,6 +41,9 @@ pub(crate) fn remove(kernel: &Arc<Kernel>) -> bool {
     let removed = KERNELS.remove(index, |found| found.handle == kernel.handle);
     if removed {
         kernel.core.forget(kernel);
+        if kernel.is_watched() {
+            kernel.core.events.forget(kernel);
+        }
         lease::retire(kernel);
     }
     removed
@@ -313,7 +316,11 @@ impl KernelHandle {
         let taken = KERNELS.with(self.index(), |kernel| {
             let ring = kernel.output.get().filter(|_| kernel.handle == self.0)?;
             let (index, base) = lease::known_entry(kernel)?;
-            Some(lease::take_views(ring, index, base, capacity, &mut take))
+            let taken = lease::take_views(ring, index, base, capacity, &mut take);
+            if taken < capacity && taken > 0 {
+                kernel.output_was_found_empty();
+            }
+            Some(taken)
         });
         taken.flatten().unwrap_or(0)
     }
@@ -523,6 +530,9 @@ fn try_receive(kernel: &Kernel, capacity: usize, take: &mut dyn FnMut(RkMessage)
     if let Some(ring) = kernel.output.get() {
         let (index, base) = lease::entry_of(kernel, None)?;
         taken = lease::take_views(ring, index, base, capacity, &mut |_, message| take(*message));
+    }
+    if taken < capacity {
+        kernel.output_was_found_empty();
     }
     match state {
         _ if taken > 0 => Ok(true),

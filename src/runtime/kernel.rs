@@ -172,6 +172,8 @@ pub(crate) struct Kernel {
     /// Messages that became dead letters because a terminate ran out of time.
     pub(crate) discarded_late: AtomicU64,
     pub(crate) destroyed: AtomicBool,
+    /// The event queue has a watch of it.
+    pub(crate) watched: AtomicBool,
     extra: OnceBox<Extra>,
 }
 
@@ -243,6 +245,7 @@ impl Kernel {
             state_size: parts.program.state_size,
             discarded_late: AtomicU64::new(0),
             destroyed: AtomicBool::new(false),
+            watched: AtomicBool::new(false),
             extra: OnceBox::new(),
             program: Mutex::new(Some(parts.program)),
         })
@@ -251,6 +254,11 @@ impl Kernel {
     /// A share of this kernel; `None` while it is being freed.
     pub(crate) fn share(&self) -> Option<Arc<Self>> {
         self.me.upgrade()
+    }
+
+    #[inline]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Relaxed)
     }
 
     /// Made if need be.

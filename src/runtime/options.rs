@@ -79,6 +79,8 @@ pub struct RuntimeOptions {
     pub worker_threads: u32,
     /// Most live kernels.
     pub kernels_max: u32,
+    /// Most events of operations and watches that may come to wait.
+    pub events_max: u32,
 }
 
 impl RuntimeOptions {
@@ -95,11 +97,17 @@ impl RuntimeOptions {
             0 => KERNELS_MAX_DEFAULT,
             kernels => kernels,
         };
+        let rule = "at most 2^24 events";
+        let events = match at_most("event_capacity", raw.event_capacity, EVENTS_MAX, rule)? {
+            0 => EVENTS_MAX_DEFAULT,
+            events => events,
+        };
         Ok(Self {
             backend: Backend::checked(raw.backend)?.or_of_environment()?,
             device_index: raw.device_index,
             worker_threads: workers,
             kernels_max: kernels,
+            events_max: events,
         })
     }
 }

@@ -142,6 +142,10 @@ impl Runtime {
         self.core.control.shutdown(&self.backend, move || core.all(), timeout_ns, grace_ns)
     }
 
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
     /// The backend by itself.
     pub fn trait_object(&self) -> Arc<dyn RingKernelRuntime> {
         Arc::clone(&self.backend)
@@ -218,6 +222,7 @@ impl Runtime {
     pub fn receive_dead_letter(&self, timeout_ns: u64) -> Result<RkDeadLetter> {
         let letter = self.core.dead.take(blocking::deadline(timeout_ns));
         letter.unwrap_or_else(|| {
+            self.core.events.note_no_letter(|| self.core.dead.is_waiting());
             let name = "the runtime".into();
             Err(match timeout_ns {
                 0 => Error::Empty { what: "the queue of dead letters", name },

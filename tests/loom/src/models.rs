@@ -2,7 +2,7 @@
 
 use loom::thread;
 
-use crate::call::CallPlace;
+use crate::call::{CallPlace, Completed};
 use crate::check::check;
 use crate::gate::Gate;
 use crate::hazard::{Domain, Retired};
@@ -448,7 +448,9 @@ fn a_call_gets_its_reply_whole_and_exactly_one() {
             .into_iter()
             .map(|value| {
                 let place = Arc::clone(&place);
-                thread::spawn(move || place.complete(generation, |reply| *reply = value))
+                thread::spawn(move || {
+                    place.complete(generation, |reply| *reply = value) != Completed::TooLate
+                })
             })
             .collect();
         assert!(place.sleep(generation, u64::MAX));
@@ -457,7 +459,8 @@ fn a_call_gets_its_reply_whole_and_exactly_one() {
         assert_eq!(won.iter().filter(|won| **won).count(), 1);
         assert_eq!(reply, if won[0] { 41 } else { 42 });
         place.end(generation);
-        assert!(!place.complete(generation, |_| panic!("a late reply got in")));
+        let late = place.complete(generation, |_| panic!("a late reply got in"));
+        assert_eq!(late, Completed::TooLate);
     });
 }
 
@@ -467,19 +470,46 @@ fn a_call_that_is_given_up_takes_no_late_reply() {
         let place = Arc::new(CallPlace::new(0u32));
         let generation = place.begin();
         let completing = Arc::clone(&place);
-        let completer = thread::spawn(move || completing.complete(generation, |reply| *reply = 42));
+        let completer =
+            thread::spawn(move || completing.complete(generation, |reply| *reply = 42) != Completed::TooLate);
         let gave_up = place.abandon(generation);
         if gave_up {
             // The place is free: the next call may have it, and must not see the old reply.
             let next = place.begin();
             assert_ne!(next, generation);
             assert!(!place.is_done(next));
-            assert!(place.complete(next, |reply| *reply = 1));
+            assert_eq!(place.complete(next, |reply| *reply = 1), Completed::Done);
             assert_eq!(place.reply(|reply| *reply), 1);
         } else {
             assert_eq!(place.reply(|reply| *reply), 42);
         }
         assert_eq!(completer.join().unwrap(), !gave_up);
+    });
+}
+
+/// A call that nobody waits for: a completer and who gives it up (a timer, a cancel). Exactly one of them brings its outcome.
+#[test]
+fn a_call_that_nobody_waits_for_has_one_outcome() {
+    check(&[Label::C1, Label::C2], || {
+        let place = Arc::new(CallPlace::new(0u32));
+        let generation = place.begin();
+        place.be_awaited(generation);
+        let completing = Arc::clone(&place);
+        let completer = thread::spawn(move || {
+            let completed = completing.complete(generation, |reply| *reply = 42);
+            if completed == Completed::Tell {
+                // Who is told may look at once.
+                assert!(completing.is_done(generation));
+                assert_eq!(completing.reply(|reply| *reply), 42);
+            }
+            completed
+        });
+        let gave_up = place.abandon(generation);
+        if !gave_up {
+            assert_eq!(place.reply(|reply| *reply), 42);
+        }
+        let completed = completer.join().unwrap();
+        assert_eq!(completed, if gave_up { Completed::TooLate } else { Completed::Tell });
     });
 }
 

@@ -1,0 +1,535 @@
+//! The event queue of a runtime: asynchronous operations, watches, and what has become of them.
+//!
+//! # States
+//! An operation is *under way* from the moment it was accepted and *done* from the moment its outcome is known; polled, it is gone and its
+//! number means nothing more. A watch for messages is *armed*, *pending* (its event waits to be polled) or *fired* (polled; armed again
+//! when a receiver has found the queue empty). A watch for states is pending or not, and knows the newest state.
+//!
+//! # Argument: exactly one completion, and room for it
+//! Everything is under one lock, which is a leaf: nothing is called under it that takes a lock of the control plane or of the application.
+//! An operation takes one of the queue's places when it is accepted and gives it back when it is polled, a watch one for each kind
+//! of event: so there is room for each event that can come, and who would need more is refused. Whoever brings an outcome, be it a
+//! reply, a timer, a cancel, the end of a kernel or of the runtime, finds the operation under way and makes it done, or finds it
+//! done and changes nothing. For a call the decision is one more time that of its place (`call.rs`): a timer or a cancel gives the
+//! call up, and if a reply came first, the replier brings the outcome. The replier reports after the reply is stored (DONE), and its report
+//! finds the operation, for that was entered before the request went anywhere.
+//!
+//! # Argument: no event is lost
+//! Emitter: publish; light fence (E1); a waiter? then tell. Who arms a watch counts as a waiter of the kernel's output: `waiters += 1`; heavy
+//! fence (E2); look; if there is something, the event is there at once. That is the pair of `ring/wait.rs`, and the hot path of a kernel that is not
+//! watched is what it was. A state is read under the lock after it was written, so the last to come finds the newest.
+//!
+//! # The descriptor
+//! It is readable exactly while the queue is not empty, as both change under the lock.
+//!
+//! # End
+//! When the runtime is destroyed all kernels have ended, and with them their calls; what was not polled is given back, who polls is told.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::blocking;
+use super::calls::Call;
+use super::control::Timer;
+use super::core::Core;
+use super::kernel::Kernel;
+use crate::error::{Error, Result};
+use crate::layout::*;
+use crate::process::Signal;
+use crate::ring::{EventCount, Ring};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock};
+
+/// Numbers of operations; all runtimes of the process share them.
+static NEXT_OP: AtomicU64 = AtomicU64::new(1);
+
+/// Something to be polled.
+#[derive(Clone, Copy)]
+enum Ready {
+    Done(u64),
+    Readable(u64),
+    State(u64),
+    DeadLetters,
+}
+
+/// How far an operation is.
+enum Progress {
+    UnderWay { is_cancelled: bool },
+    Calling { call: Call, timer: Option<Timer> },
+    Done { status: RkStatus, state: u32, call: Option<Call> },
+}
+
+struct Op {
+    kind: u32,
+    user_data: u64,
+    kernel: u64,
+    progress: Progress,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Readable {
+    Off,
+    Armed,
+    Pending,
+    Fired,
+}
+
+struct Watch {
+    interest: u32,
+    user_data: u64,
+    readable: Readable,
+    state: u32,
+    is_state_pending: bool,
+    /// The kernel was destroyed: the last state is still to be polled.
+    is_gone: bool,
+}
+
+#[derive(Default)]
+struct Queue {
+    ready: VecDeque<Ready>,
+    ops: HashMap<u64, Op>,
+    watches: HashMap<u64, Watch>,
+    /// Places taken.
+    taken: usize,
+    closed: bool,
+    signal: Option<Signal>,
+}
+
+/// See the file's head.
+pub(crate) struct Events {
+    capacity: usize,
+    queue: Mutex<Queue>,
+    arrived: EventCount,
+    /// A dead letter was announced since their queue was found empty.
+    letters_told: AtomicBool,
+}
+
+impl Queue {
+    fn push(&mut self, ready: Ready) {
+        if self.ready.is_empty()
+            && let Some(signal) = &self.signal
+        {
+            signal.raise();
+        }
+        self.ready.push_back(ready);
+    }
+
+    /// An operation that is under way becomes done; false: it was.
+    fn finish(&mut self, op: u64, status: RkStatus, kernel: Option<u64>, state: u32) -> bool {
+        let Some(entry) = self.ops.get_mut(&op) else { return false };
+        if matches!(entry.progress, Progress::Done { .. }) {
+            return false;
+        }
+        entry.kernel = kernel.unwrap_or(entry.kernel);
+        entry.progress = Progress::Done { status, state, call: None };
+        self.push(Ready::Done(op));
+        true
+    }
+
+    /// Gives the call of an operation up; false: it is answered, or no call.
+    fn give_up(&mut self, op: u64, status: RkStatus) -> bool {
+        let Some(Op { progress: Progress::Calling { call, .. }, .. }) = self.ops.get_mut(&op) else {
+            return false;
+        };
+        call.abandon() && self.finish(op, status, None, 0)
+    }
+
+    /// Takes out the event of what was ready; `None`: there is none any more.
+    fn event(&mut self, ready: Ready) -> Option<RkEvent> {
+        let mut event = EMPTY;
+        match ready {
+            Ready::Done(number) => {
+                let op = self.ops.remove(&number)?;
+                self.taken -= 1;
+                let Progress::Done { status, state, call } = op.progress else { return None };
+                (event.kind, event.user_data) = (op.kind, op.user_data);
+                (event.op.id, event.kernel.id) = (number, op.kernel);
+                (event.status, event.state) = (status, state);
+                if let Some(message) = call.and_then(|mut call| call.view()) {
+                    event.message = message;
+                }
+            }
+            Ready::Readable(kernel) => {
+                let watch =
+                    self.watches.get_mut(&kernel).filter(|watch| watch.readable == Readable::Pending)?;
+                watch.readable = Readable::Fired;
+                (event.kind, event.user_data) = (RK_EVENT_READABLE, watch.user_data);
+                (event.kernel.id, event.state) = (kernel, watch.state);
+            }
+            Ready::State(kernel) => {
+                let watch = self.watches.get_mut(&kernel).filter(|watch| watch.is_state_pending)?;
+                watch.is_state_pending = false;
+                (event.kind, event.user_data) = (RK_EVENT_STATE, watch.user_data);
+                (event.kernel.id, event.state) = (kernel, watch.state);
+                if watch.is_gone {
+                    self.taken -= places(watch.interest);
+                    self.watches.remove(&kernel);
+                }
+            }
+            Ready::DeadLetters => event.kind = RK_EVENT_DEAD_LETTER,
+        }
+        Some(event)
+    }
+
+    /// Arms the watch of a kernel's output; the event is there at once if messages are.
+    fn arm(&mut self, kernel: &Kernel) {
+        let Some(watch) = self.watches.get_mut(&kernel.handle) else { return };
+        watch.readable = Readable::Armed;
+        kernel.readable.enter();
+        if kernel.output.get().is_some_and(Ring::is_readable) {
+            self.fire(kernel);
+        }
+    }
+
+    fn fire(&mut self, kernel: &Kernel) -> bool {
+        let armed = |watch: &&mut Watch| watch.readable == Readable::Armed;
+        let Some(watch) = self.watches.get_mut(&kernel.handle).filter(armed) else { return false };
+        watch.readable = Readable::Pending;
+        kernel.readable.leave();
+        self.push(Ready::Readable(kernel.handle));
+        true
+    }
+
+    /// Ends a watch for messages.
+    fn disarm(&mut self, kernel: &Kernel) {
+        if let Some(watch) = self.watches.get_mut(&kernel.handle) {
+            if watch.readable == Readable::Armed {
+                kernel.readable.leave();
+            }
+            watch.readable = Readable::Off;
+        }
+    }
+}
+
+const EMPTY: RkEvent = RkEvent {
+    kind: 0,
+    status: RK_OK,
+    user_data: 0,
+    op: RkOp { id: 0 },
+    kernel: RkKernel { id: 0 },
+    state: 0,
+    flags: 0,
+    message: RkMessage {
+        payload: std::ptr::null(),
+        payload_size: 0,
+        r#type: 0,
+        block: 0,
+        correlation: 0,
+        source: 0,
+        deadline_ns: 0,
+        timestamp: RkTimestamp { physical_ns: 0, logical: 0, node: 0 },
+        lease: 0,
+    },
+};
+
+/// Places that a watch takes.
+fn places(interest: u32) -> usize {
+    interest.count_ones() as usize
+}
+
+impl Events {
+    pub(crate) fn new(capacity: u32) -> Self {
+        Self {
+            capacity: capacity as usize,
+            queue: Mutex::default(),
+            arrived: EventCount::new(),
+            letters_told: AtomicBool::new(false),
+        }
+    }
+
+    fn check_room(&self, queue: &Queue, more: usize) -> Result<()> {
+        if queue.closed {
+            return Err(Error::Shutdown);
+        }
+        if queue.taken + more > self.capacity {
+            let what = "events of operations and watches (rk_runtime_options_t.event_capacity)";
+            return Err(Error::Limit { what, limit: self.capacity as u64 });
+        }
+        Ok(())
+    }
+
+    fn accept(&self, op: Op) -> Result<u64> {
+        let mut queue = lock(&self.queue);
+        self.check_room(&queue, 1)?;
+        let number = NEXT_OP.fetch_add(1, Ordering::Relaxed);
+        queue.ops.insert(number, op);
+        queue.taken += 1;
+        Ok(number)
+    }
+
+    /// Accepts an operation on a kernel (0: none yet).
+    pub(crate) fn begin(&self, kind: u32, user_data: u64, kernel: u64) -> Result<u64> {
+        self.accept(Op { kind, user_data, kernel, progress: Progress::UnderWay { is_cancelled: false } })
+    }
+
+    /// Accepts a call; its number and the token for the request.
+    pub(crate) fn begin_call(&self, core: &Arc<Core>, user_data: u64, kernel: u64) -> Result<(u64, u64)> {
+        let call = Call::begin().ok_or(Error::Limit { what: "calls in progress", limit: 1 << 22 })?;
+        let token = call.token();
+        let progress = Progress::Calling { call, timer: None };
+        let op = self.accept(Op { kind: RK_EVENT_REPLY, user_data, kernel, progress })?;
+        let mut queue = lock(&self.queue);
+        if let Some(Op { progress: Progress::Calling { call, .. }, .. }) = queue.ops.get_mut(&op) {
+            call.tell(core, op);
+        }
+        Ok((op, token))
+    }
+
+    /// Takes back an operation of which nothing has begun.
+    pub(crate) fn withdraw(&self, op: u64) {
+        let mut queue = lock(&self.queue);
+        if queue.ops.remove(&op).is_some() {
+            queue.taken -= 1;
+        }
+    }
+
+    /// The timer of a call is its own as long as it is under way.
+    pub(crate) fn keep_timer(&self, op: u64, new: Timer) {
+        if let Some(Op { progress: Progress::Calling { timer, .. }, .. }) = lock(&self.queue).ops.get_mut(&op)
+        {
+            *timer = Some(new);
+        }
+    }
+
+    /// An operation has come to its end; nothing happens if it had.
+    pub(crate) fn complete(&self, op: u64, result: &Result<()>, state: u32) {
+        let status = result.as_ref().err().map_or(RK_OK, Error::status);
+        if lock(&self.queue).finish(op, status, None, state) {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// A launch has come to its end; false: it was cancelled meanwhile, and its kernel is to be taken away before it is complete.
+    pub(crate) fn launched(&self, op: u64, result: &Result<u64>, state: u32) -> bool {
+        let mut queue = lock(&self.queue);
+        let is_cancelled = queue
+            .ops
+            .get(&op)
+            .is_some_and(|op| matches!(op.progress, Progress::UnderWay { is_cancelled: true }));
+        if is_cancelled && result.is_ok() {
+            return false;
+        }
+        let status = result.as_ref().err().map_or(RK_OK, Error::status);
+        let done = queue.finish(op, status, result.as_ref().ok().copied(), state);
+        drop(queue);
+        if done {
+            self.arrived.notify_one();
+        }
+        true
+    }
+
+    /// A launch that was cancelled has left nothing behind.
+    pub(crate) fn was_cancelled(&self, op: u64) {
+        if lock(&self.queue).finish(op, RK_ERR_CANCELLED, None, 0) {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// The time of a call is over.
+    pub(crate) fn expire(&self, op: u64) {
+        if lock(&self.queue).give_up(op, RK_ERR_TIMEOUT) {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// A call has its reply, or what it got instead.
+    pub(crate) fn call_is_done(&self, op: u64) {
+        let mut queue = lock(&self.queue);
+        let Some(entry) = queue.ops.get_mut(&op) else { return };
+        if !matches!(entry.progress, Progress::Calling { .. }) {
+            return;
+        }
+        let done = Progress::Done { status: RK_OK, state: 0, call: None };
+        if let Progress::Calling { call, timer } = std::mem::replace(&mut entry.progress, done) {
+            drop(timer);
+            entry.progress = Progress::Done { status: call.status(), state: 0, call: Some(call) };
+        }
+        queue.push(Ready::Done(op));
+        drop(queue);
+        self.arrived.notify_one();
+    }
+
+    /// `rk_cancel`.
+    pub(crate) fn cancel(&self, op: u64) -> Result<()> {
+        let mut queue = lock(&self.queue);
+        let entry = queue.ops.get_mut(&op).ok_or(Error::BadHandle { what: "the operation", value: op })?;
+        let is_done = match &mut entry.progress {
+            Progress::Done { .. } => false,
+            Progress::Calling { .. } => queue.give_up(op, RK_ERR_CANCELLED),
+            Progress::UnderWay { is_cancelled } if entry.kind == RK_EVENT_LAUNCHED => {
+                // What is being made is taken away again when it is there.
+                *is_cancelled = true;
+                return Ok(());
+            }
+            Progress::UnderWay { .. } => queue.finish(op, RK_ERR_CANCELLED, None, 0),
+        };
+        drop(queue);
+        if !is_done {
+            return Err(Error::Misused { what: "the operation is complete: its event waits to be polled" });
+        }
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// `rk_poll`: how many events were given, at least one.
+    pub(crate) fn poll(
+        &self,
+        capacity: usize,
+        deadline_ns: u64,
+        mut out: impl FnMut(usize, RkEvent),
+    ) -> Option<Result<usize>> {
+        blocking::wait(&self.arrived, deadline_ns, || {
+            let mut queue = lock(&self.queue);
+            let mut given = 0;
+            while given < capacity
+                && let Some(ready) = queue.ready.pop_front()
+            {
+                if let Some(event) = queue.event(ready) {
+                    out(given, event);
+                    given += 1;
+                }
+                if queue.ready.is_empty()
+                    && let Some(signal) = &queue.signal
+                {
+                    signal.clear();
+                }
+            }
+            match given {
+                0 if queue.closed => Some(Err(Error::Shutdown)),
+                0 => None,
+                given => {
+                    let is_more = !queue.ready.is_empty();
+                    drop(queue);
+                    if is_more {
+                        // Each push woke one; this one has left some.
+                        self.arrived.notify_one();
+                    }
+                    Some(Ok(given))
+                }
+            }
+        })
+    }
+
+    /// `rk_event_fd`.
+    pub(crate) fn descriptor(&self) -> Result<i32> {
+        let mut queue = lock(&self.queue);
+        if queue.closed {
+            return Err(Error::Shutdown);
+        }
+        if queue.signal.is_none() {
+            let refused = |error: std::io::Error| Error::System {
+                what: "a descriptor for events",
+                errno: error.raw_os_error().unwrap_or(0),
+            };
+            let signal = Signal::new().map_err(refused)?;
+            if !queue.ready.is_empty() {
+                signal.raise();
+            }
+            queue.signal = Some(signal);
+        }
+        Ok(queue.signal.as_ref().map_or(-1, Signal::descriptor))
+    }
+
+    /// `rk_watch`.
+    pub(crate) fn watch(&self, kernel: &Kernel, interest: u32, user_data: u64) -> Result<()> {
+        let mut queue = lock(&self.queue);
+        let had = queue.watches.get(&kernel.handle).map_or(0, |watch| places(watch.interest));
+        self.check_room(&queue, places(interest).saturating_sub(had))?;
+        queue.disarm(kernel);
+        if let Some(old) = queue.watches.remove(&kernel.handle) {
+            queue.taken -= places(old.interest);
+        }
+        if interest == 0 {
+            kernel.watched.store(false, Ordering::SeqCst);
+        } else {
+            kernel.watched.store(true, Ordering::SeqCst);
+            queue.taken += places(interest);
+            let state = kernel.state().code();
+            let readable = Readable::Off;
+            let watch =
+                Watch { interest, user_data, readable, state, is_state_pending: false, is_gone: false };
+            queue.watches.insert(kernel.handle, watch);
+            if interest & RK_WATCH_READABLE != 0 {
+                queue.arm(kernel);
+            }
+        }
+        drop(queue);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// A watched kernel may have put out something.
+    pub(crate) fn note_readable(&self, kernel: &Kernel) {
+        if lock(&self.queue).fire(kernel) {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Somebody has found the output of a watched kernel empty.
+    pub(crate) fn note_empty(&self, kernel: &Kernel) {
+        let mut queue = lock(&self.queue);
+        if queue.watches.get(&kernel.handle).is_some_and(|watch| watch.readable == Readable::Fired) {
+            queue.arm(kernel);
+            drop(queue);
+            self.arrived.notify_one();
+        }
+    }
+
+    /// The state of a watched kernel may have changed.
+    pub(crate) fn note_state(&self, kernel: &Kernel) {
+        let mut queue = lock(&self.queue);
+        let Some(watch) = queue.watches.get_mut(&kernel.handle) else { return };
+        let state = kernel.state().code();
+        if watch.interest & RK_WATCH_STATE == 0 || watch.state == state {
+            return;
+        }
+        watch.state = state;
+        if !std::mem::replace(&mut watch.is_state_pending, true) {
+            queue.push(Ready::State(kernel.handle));
+            drop(queue);
+            self.arrived.notify_one();
+        }
+    }
+
+    /// A watched kernel is destroyed.
+    pub(crate) fn forget(&self, kernel: &Kernel) {
+        let mut queue = lock(&self.queue);
+        queue.disarm(kernel);
+        let Some(watch) = queue.watches.get_mut(&kernel.handle) else { return };
+        watch.is_gone = true;
+        if !watch.is_state_pending {
+            let places = places(watch.interest);
+            queue.watches.remove(&kernel.handle);
+            queue.taken -= places;
+        }
+    }
+
+    /// A dead letter waits.
+    pub(crate) fn note_letter(&self) {
+        if self.letters_told.load(Ordering::SeqCst) || self.letters_told.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let mut queue = lock(&self.queue);
+        if !queue.closed {
+            queue.push(Ready::DeadLetters);
+            drop(queue);
+            self.arrived.notify_one();
+        }
+    }
+
+    /// No dead letter was there: the next one is announced again, and one that came meanwhile at once.
+    pub(crate) fn note_no_letter(&self, is_waiting: impl Fn() -> bool) {
+        self.letters_told.store(false, Ordering::SeqCst);
+        if is_waiting() {
+            self.note_letter();
+        }
+    }
+
+    /// The runtime is destroyed: who polls is told, what was not polled is given back.
+    pub(crate) fn close(&self) {
+        let left = {
+            let mut queue = lock(&self.queue);
+            std::mem::replace(&mut *queue, Queue { closed: true, ..Queue::default() })
+        };
+        drop(left);
+        self.arrived.notify_all();
+    }
+}

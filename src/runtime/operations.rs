@@ -1,0 +1,170 @@
+//! What completes through the event queue: launches, ends and calls that nobody waits for, and watches.
+
+use super::blocking;
+use super::command::Begun;
+use super::core::Core;
+use super::handle::KernelHandle;
+use super::kernel::Kernel;
+use super::message::Outgoing;
+use super::options::LaunchOptions;
+use super::owner::Runtime;
+use crate::error::{Error, Result};
+use crate::layout::*;
+use crate::sync::{Arc, monotonic_ns};
+
+/// A launch is over: its operation is complete, unless its kernel has to be taken away first.
+fn launched(core: &Core, op: u64, result: Result<KernelHandle>) {
+    let state = match &result {
+        Ok(handle) => handle.state().map_or(RK_STATE_TERMINATED, |state| state.code()),
+        Err(_) => 0,
+    };
+    let kept =
+        core.events.launched(op, &result.as_ref().map(|handle| handle.raw().id).map_err(Error::clone), state);
+    if !kept {
+        // What it discards is what others have sent meanwhile; the answer is that of the cancel.
+        let _ = result.map(KernelHandle::destroy);
+        core.events.was_cancelled(op);
+    }
+}
+
+impl Runtime {
+    /// `rk_launch_async`; the operation's number.
+    pub fn launch_async(&self, id: &str, options: LaunchOptions, user_data: u64) -> Result<u64> {
+        let core = self.core();
+        let under_way = Core::under_way_shared(core);
+        if !core.is_accepting() {
+            return Err(Error::Shutdown);
+        }
+        let op = core.events.begin(RK_EVENT_LAUNCHED, user_data, 0)?;
+        let backend = self.trait_object();
+        match backend.launch_at_once(id, options) {
+            Ok(result) => launched(core, op, result),
+            Err(options) => {
+                let (id, shared) = (id.to_owned(), Arc::clone(core));
+                core.control.detach(move || {
+                    let future = Box::pin(async move { backend.launch(&id, options).await });
+                    launched(&shared, op, shared.control.run(future));
+                    drop(under_way);
+                });
+            }
+        }
+        Ok(op)
+    }
+
+    /// `rk_poll`: how many events were given.
+    pub fn poll(&self, capacity: usize, timeout_ns: u64, out: impl FnMut(usize, RkEvent)) -> Result<usize> {
+        if capacity == 0 {
+            return Ok(0);
+        }
+        let given = self.core().events.poll(capacity, blocking::deadline(timeout_ns), out);
+        given.unwrap_or_else(|| {
+            let name = "the runtime".into();
+            Err(match timeout_ns {
+                0 => Error::Empty { what: "the event queue", name },
+                _ => Error::Timeout { what: "the wait for an event", name, timeout_ns },
+            })
+        })
+    }
+
+    /// `rk_event_fd`.
+    pub fn event_descriptor(&self) -> Result<i32> {
+        self.core().events.descriptor()
+    }
+
+    /// `rk_cancel`.
+    pub fn cancel(&self, op: u64) -> Result<()> {
+        self.core().events.cancel(op)
+    }
+}
+
+impl KernelHandle {
+    /// `rk_terminate_async`; the operation's number.
+    pub fn terminate_async(self, timeout_ns: u64, user_data: u64) -> Result<u64> {
+        let kernel = self.get()?;
+        let core = Arc::clone(&kernel.core);
+        let op = core.events.begin(RK_EVENT_TERMINATED, user_data, kernel.handle)?;
+        let begun = kernel.begin_terminate(false);
+        if begun != Begun::Ended {
+            kernel.end_inline();
+        }
+        let is_ours = begun == Begun::Ending;
+        if kernel.has_ended() {
+            let result = if is_ours { kernel.end_result(timeout_ns) } else { Ok(()) };
+            core.events.complete(op, &result, kernel.state().code());
+            return Ok(op);
+        }
+        let shared = Arc::clone(&core);
+        core.control.terminate_detached(&kernel, timeout_ns, is_ours, move |kernel, result| {
+            shared.events.complete(op, &result, kernel.state().code());
+        });
+        Ok(op)
+    }
+
+    /// `rk_call_async`; the operation's number. A full queue is not waited for.
+    pub fn call_async(self, request: &Outgoing<'_>, timeout_ns: u64, user_data: u64) -> Result<u64> {
+        let kernel = self.get()?;
+        let core = &kernel.core;
+        let deadline_ns = blocking::deadline(timeout_ns);
+        let (op, token) = core.events.begin_call(core, user_data, kernel.handle)?;
+        let block = match kernel.put(request, token, None) {
+            Ok(block) => block,
+            Err(error) => {
+                core.events.withdraw(op);
+                return Err(error);
+            }
+        };
+        kernel.announce(block);
+        match timeout_ns {
+            u64::MAX => {}
+            0 => core.events.expire(op),
+            _ => {
+                let weak = Arc::downgrade(core);
+                let expire = move || weak.upgrade().iter().for_each(|core| core.events.expire(op));
+                core.events.keep_timer(op, core.control.timer(deadline_ns.max(monotonic_ns()), expire));
+            }
+        }
+        Ok(op)
+    }
+
+    /// `rk_watch`.
+    pub fn watch(self, interest: u32, user_data: u64) -> Result<()> {
+        let kernel = self.get()?;
+        if interest & !(RK_WATCH_READABLE | RK_WATCH_STATE) != 0 {
+            let rule = "it has bits that are no RK_WATCH_*";
+            return Err(Error::OutOfRange { argument: "interest", value: i128::from(interest), rule });
+        }
+        kernel.core.events.watch(&kernel, interest, user_data)
+    }
+}
+
+impl Kernel {
+    /// Output was published: wakes who waits for it, and tells the event queue if it is watched.
+    #[inline]
+    pub(crate) fn output_was_published(&self) {
+        if self.readable.notify_all() {
+            self.tell_events();
+        }
+    }
+
+    #[cold]
+    fn tell_events(&self) {
+        if self.is_watched() {
+            self.core.events.note_readable(self);
+        }
+    }
+
+    /// Somebody has found the output empty.
+    #[inline]
+    pub(crate) fn output_was_found_empty(&self) {
+        if self.is_watched() {
+            self.core.events.note_empty(self);
+        }
+    }
+
+    /// The state may have changed.
+    pub(crate) fn state_may_have_changed(&self) {
+        if self.is_watched() {
+            self.core.events.note_state(self);
+        }
+    }
+}
