@@ -176,7 +176,7 @@ pub struct LaunchOptions {
     /// Whether what does not fit the output queue is kept.
     pub keep_overflow: bool,
     /// What becomes of a block that fails; `None`: its kernel fails.
-    pub restart: Option<Restart>,
+    pub restart: Option<Box<Restart>>,
     /// The CPU of a persistent kernel's threads.
     pub cpu: Option<usize>,
     /// The program; `None`: the kernel's id names it.
@@ -234,7 +234,7 @@ impl LaunchOptions {
         };
         let restart = match raw.restart {
             RK_RESTART_NEVER => None,
-            RK_RESTART_ON_FAILURE => Some(Restart::of(raw)),
+            RK_RESTART_ON_FAILURE => Some(Box::new(Restart::of(raw))),
             _ => return Err(unknown("restart", raw.restart, "restart rules are 0 and 1")),
         };
         at_most("block_size", raw.block_size, 1024, "a block has at most 1024 threads")?;

@@ -169,7 +169,8 @@ impl Turn<'_> {
         let (kernel, rest) = (self.kernel, &self.body.extra().rest);
         let (status, now_ns) = (rest.status.get(), monotonic_ns());
         let restarts = &kernel.extra().restarts;
-        let Some(rule) = kernel.options.restart.filter(|rule| lock(&restarts.granted).grant(rule, now_ns))
+        let Some(rule) =
+            kernel.options.restart.as_deref().filter(|rule| lock(&restarts.granted).grant(rule, now_ns))
         else {
             kernel.fail(status);
             return false;
