@@ -1418,20 +1418,41 @@ rk_status_t rk_connect(struct rk_kernel_t from, struct rk_kernel_t to, uint32_t 
 rk_status_t rk_disconnect(struct rk_kernel_t from, uint32_t route);
 
 /**
- * Copies the state of a paused kernel out. Any thread; not from a handler.
+ * Copies the states of all blocks out, as they are at one point in time between two messages of each.
+ *
+ * The kernel goes on: it takes no message while its blocks finish their current ones and are copied, for a moment as long as
+ * that takes; messages queue, its state (RK_STATE_*) stays what it is. The bytes name the program, the grid and the size of a
+ * state, have a version and a checksum, and are the same on every backend. Nothing of queued messages is in them.
+ *
+ * `size`, if not NULL, gets the bytes needed, also with RK_ERR_BUFFER_TOO_SMALL: then nothing else was done, and the
+ * kernel was not held up. `buf` may be NULL when capacity is 0. Legal when LAUNCHED, ACTIVE and DEACTIVATED; else TERMINATED or
+ * KERNEL_FAILED, also when it comes to its end while this waits for a handler. The kernel keeps a copy until it is freed: a restarted block begins
+ * with it. Other errors: OUT_OF_MEMORY. Any thread; not from a handler of this kernel (RK_ERR_WOULD_DEADLOCK).
  *
  * # Safety
  * Pointers are NULL or valid as the header says.
  */
-rk_status_t rk_checkpoint(struct rk_kernel_t _kernel, void *_buf, size_t _capacity, size_t *_size);
+rk_status_t rk_checkpoint(struct rk_kernel_t kernel,
+                          void *buf,
+                          size_t capacity,
+                          size_t *size);
 
 /**
- * Puts a state back that rk_checkpoint copied out. Any thread; not from a handler.
+ * Gives all blocks the states that rk_checkpoint copied out, of this or another kernel, on this or another backend.
+ *
+ * It is done between two messages of each block, for all blocks at once; no message is lost or handled twice. The bytes are looked at
+ * first: if a byte was changed or they are not whole, or are of another program, grid_size or state_size, the answer is INVALID_ARGUMENT
+ * and nothing was done. A block that has not started yet runs its on_start after this, which finds the state. Legal when LAUNCHED,
+ * ACTIVE and DEACTIVATED; else TERMINATED or KERNEL_FAILED, also when it comes to its end while this waits for a handler: then nothing was
+ * restored. The kernel keeps a copy until it is freed: a restarted block begins with it. Other errors: OUT_OF_MEMORY. Any
+ * thread; not from a handler of this kernel (RK_ERR_WOULD_DEADLOCK).
  *
  * # Safety
  * Pointers are NULL or valid as the header says.
  */
-rk_status_t rk_restore(struct rk_kernel_t _kernel, const void *_buf, size_t _size);
+rk_status_t rk_restore(struct rk_kernel_t kernel,
+                       const void *buf,
+                       size_t size);
 
 /**
  * Sends one message: copies it; RK_OK means queued.

@@ -85,6 +85,12 @@
  *   D16 A block whose handler failed takes no message until control.restarts is more than the restarts that it has done. The host counts
  *      it up once for each record of such a failure, after that record; each failure has one. The block makes its state zero, with all its
  *      threads, before it takes the next message. Without a restart it waits for the command that ends it.
+ *   D17 A block copies its own state: SAVE to control.transfer, LOAD from there, by all of its threads, between two block
+ *      barriers, and then says COPIED. The host asks for it when every block has paused and none waits at the grid's barrier (D14),
+ *      so no handler runs in any block before all have answered. What handlers wrote comes before the copy, and what was loaded before the next handler, by the
+ *      barriers: the same block's threads, so no cache of another multiprocessor, copy engine or stream is between. What was saved is
+ *      seen by who sees the answer (D4); what is to be loaded was written before the command (H4). A short launch is made for it; it says
+ *      RESTED with the number of the command, after it.
  * A message that came as an entry was never read from its slot: that it is taken can be said without a fence, unless a record
  * (a failure) refers to the slot.
  *
@@ -107,7 +113,7 @@ struct alignas(16) rkd_16 {
 #define RKD_LAYOUT 2u
 
 /* What the host asks of a seat: number << 32 | verb. */
-enum { RKD_VACANT = 0, RKD_PAUSE = 1, RKD_RUN = 2, RKD_DRAIN = 3, RKD_STOP = 4, RKD_EXIT = 5 };
+enum { RKD_VACANT = 0, RKD_PAUSE = 1, RKD_RUN = 2, RKD_DRAIN = 3, RKD_STOP = 4, RKD_EXIT = 5, RKD_SAVE = 6, RKD_LOAD = 7 };
 /* What a seat answers: number << 32 | times it has gone on although it was to pause (D14) << 8 | phase. */
 enum {
   RKD_IS_VACANT = 1,
@@ -116,7 +122,8 @@ enum {
   RKD_IS_FAULT = 4,
   RKD_IS_DONE = 5,
   RKD_IS_GONE = 6,
-  RKD_IS_RESTED = 7
+  RKD_IS_RESTED = 7,
+  RKD_IS_COPIED = 8
 };
 /* What a record says. */
 enum {
@@ -133,7 +140,7 @@ enum {
 
 struct alignas(128) rkd_control {
   rkd_u64 command, drain_to, outbox_head, clock_offset, unix_offset, route_version, hold, tenant;
-  rkd_u64 sends_done, restarts, reserved[6];
+  rkd_u64 sends_done, restarts, transfer, reserved[5];
 };
 static_assert(sizeof(rkd_control) == 128, "rkd_control");
 
@@ -212,6 +219,7 @@ RKD_AT(rkd_control, hold, 48);
 RKD_AT(rkd_control, tenant, 56);
 RKD_AT(rkd_control, sends_done, 64);
 RKD_AT(rkd_control, restarts, 72);
+RKD_AT(rkd_control, transfer, 80);
 RKD_AT(rkd_status, version, 0);
 RKD_AT(rkd_status, ack, 8);
 RKD_AT(rkd_status, taken, 16);
@@ -439,14 +447,14 @@ struct alignas(64) rk_context_t {
   rkd_status *status;
   rkd_seat *seat;
   rkd_u64 command, left, input_head, peer_head, peer_end, outbox_tail, outbox_head, taken, peer_taken, started, processed, failed, sent, route_version, polls, sleep_ns, token, source, clock_offset;
-  rkd_u64 unix_offset, next_block, copy_from, host_sends, sends_done, shown, counted, restarts;
+  rkd_u64 unix_offset, next_block, copy_from, host_sends, sends_done, shown, counted, restarts, copied;
   rkd_u32 busy_sleep_ns, idle_sleep_ns, once, once_left;
   rkd_u32 express_found, quiet, expired, slot_was_read;
   rkd_u32 action, refused, occupied, closed, fault, renews, from_peer, replied, fenced, prefer_peer, copy_size, barrier_passed, barrier_waits, resumed, resumes;
   rk_status_t result;
 };
 
-enum { RKD_DO_EXIT = 1, RKD_DO_ENTER = 2, RKD_DO_MESSAGE = 3, RKD_DO_RENEW = 4 };
+enum { RKD_DO_EXIT = 1, RKD_DO_ENTER = 2, RKD_DO_MESSAGE = 3, RKD_DO_RENEW = 4, RKD_DO_COPY = 5 };
 /* Messages of one short launch. */
 #define RKD_ONCE_MAX 64u
 #define RKD_SHOW 2u  /* looks without a message before counters are said */
@@ -1078,6 +1086,16 @@ RKP_DEVICE void rkd_next(rk_context_t *c, rkd_u32 lane) {
       c->clock_offset = c->poll[3];
       c->unix_offset = c->poll[4];
     }
+    const bool copies = (verb == RKD_SAVE || verb == RKD_LOAD) && c->copied != command;
+    if (copies) {
+      rkp_sync_warp(); /* all have decided alike */
+      if (lane == 0) {
+        c->copied = command;
+        c->copy_from = rkp_load_relaxed_sys(&c->control->transfer);
+        c->action = RKD_DO_COPY;
+      }
+      return;
+    }
     /* No message gets in any more, also not one that the handlers of this block send to it. */
     if ((verb == RKD_DRAIN || verb == RKD_STOP) && !c->closed) {
       rkp_sync_warp();
@@ -1190,6 +1208,18 @@ RKP_COLD void rkd_renew(rk_context_t *c, rkd_u32 thread) {
   if (thread != 0) return;
   c->restarts++;
   c->fault = 0;
+}
+
+/* Copies the state out or in, by all threads (D17). */
+RKP_COLD void rkd_copy_state(rk_context_t *c, rkd_u32 thread) {
+  const bool saves = (c->command & 0xff) == RKD_SAVE;
+  char *state = (char *)c->tenant.state;
+  char *other = (char *)c->copy_from;
+  const char *from = saves ? state : other;
+  char *to = saves ? other : state;
+  for (rkd_u64 at = 16ull * thread; at < c->tenant.state_size; at += 16ull * rkp_threads()) rkp_put16(to + at, rkp_get16(from + at));
+  rkp_sync_block();
+  if (thread == 0) rkd_acknowledge(c, RKD_IS_COPIED);
 }
 
 /* A tenant moves in. By all threads; the description is in shared memory. */
@@ -1312,6 +1342,7 @@ RKP_DEVICE void rkd_main(rkd_u64 launch, Handler handler) {
     c->next_block = 0;
     c->quiet = 0;
     c->resumes = 0;
+    c->copied = 0;
     c->express_found = 0;
     c->outbox_head = 0;
     if (own.fresh && !c->refused) {
@@ -1333,6 +1364,8 @@ RKP_DEVICE void rkd_main(rkd_u64 launch, Handler handler) {
       rkd_enter(c, thread);
     } else if (action == RKD_DO_RENEW) {
       rkd_renew(c, thread);
+    } else if (action == RKD_DO_COPY) {
+      rkd_copy_state(c, thread);
     } else {
       if (c->copy_size) {
         for (rkd_u64 at = 16ull * thread; at < c->copy_size; at += 16ull * rkp_threads())

@@ -71,6 +71,8 @@ pub enum Error {
     TooLargeForAny { size: usize },
     #[error("kernel {kernel:?} has no block {block}; it has {count}")]
     NoBlock { kernel: Arc<str>, block: u32, count: u32 },
+    #[error("this is no checkpoint for kernel {kernel:?}: {what} is {found}, not {expected}")]
+    BadCheckpoint { kernel: Arc<str>, what: &'static str, found: Arc<str>, expected: Arc<str> },
     #[error("kernel {kernel:?} has no route {route}")]
     NoRoute { kernel: Arc<str>, route: u32 },
     #[error("{what} is not supported: {why}")]
@@ -91,6 +93,8 @@ pub enum Error {
         "a handler of kernel {kernel:?} has run for {limit_ms} ms without an end; the device cannot stop it"
     )]
     Hung { kernel: Arc<str>, limit_ms: u64 },
+    #[error("the device gives no answer about the states of kernel {kernel:?}")]
+    NoAnswer { kernel: Arc<str> },
     #[error("{bytes} bytes for {what} could not be allocated")]
     OutOfMemory { what: &'static str, bytes: usize },
     #[error("the operating system refused {what} (errno {errno})")]
@@ -114,6 +118,7 @@ impl Error {
             | Self::BadName { .. }
             | Self::Invalid { .. }
             | Self::NoBlock { .. }
+            | Self::BadCheckpoint { .. }
             | Self::BadEnvironment { .. } => RK_ERR_INVALID_ARGUMENT,
             Self::BadHandle { .. } => RK_ERR_INVALID_HANDLE,
             Self::StructSize { .. } => RK_ERR_STRUCT_SIZE,
@@ -136,7 +141,7 @@ impl Error {
             Self::BackendUnavailable { .. } => RK_ERR_BACKEND_UNAVAILABLE,
             Self::NoDevice { .. } => RK_ERR_NO_DEVICE,
             Self::Cuda { code: CUDA_OUT_OF_MEMORY, .. } => RK_ERR_OUT_OF_MEMORY,
-            Self::Cuda { .. } | Self::Hung { .. } => RK_ERR_DEVICE,
+            Self::Cuda { .. } | Self::Hung { .. } | Self::NoAnswer { .. } => RK_ERR_DEVICE,
             Self::Compile { .. } => RK_ERR_COMPILE,
             Self::NotResident { .. } => RK_ERR_NOT_RESIDENT,
             Self::OutOfMemory { .. } => RK_ERR_OUT_OF_MEMORY,

@@ -707,7 +707,9 @@ pub(crate) struct SeatControl {
     pub(crate) sends_done: u64,
     /// Restarts of a block that failed.
     pub(crate) restarts: u64,
-    pub(crate) reserved: [u64; 6],
+    /// Device address that a state is copied to or from.
+    pub(crate) transfer: u64,
+    pub(crate) reserved: [u64; 5],
 }
 
 /// What a seat says; written by the device only. C++: `rkd_status`.

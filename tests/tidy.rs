@@ -27,6 +27,7 @@ const UNSAFE: &[&str] = &[
     "runtime/call.rs",
     "runtime/callback.rs",
     "runtime/calls.rs",
+    "runtime/checkpoint.rs",
     "runtime/context.rs",
     "runtime/hazard.rs",
     "runtime/lease.rs",

@@ -313,6 +313,17 @@ impl<T: Copy> OutArray<T> {
     }
 }
 
+impl OutArray<u8> {
+    /// Writes bytes from `at` on, all of them below the capacity.
+    pub(super) fn copy(&mut self, at: usize, bytes: &[u8]) {
+        assert!(at <= self.capacity && bytes.len() <= self.capacity - at);
+        if !bytes.is_empty() {
+            // SAFETY: in range of what the caller says is there; ours are not among it.
+            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.pointer.add(at), bytes.len()) }
+        }
+    }
+}
+
 /// See [`OutArray`]; NULL only when the capacity is 0.
 pub(super) fn out_array<T: Copy>(
     pointer: *mut T,

@@ -1,10 +1,10 @@
 //! Kernels: launch, find, command.
 
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
 
 use super::runtime::find;
 use super::{arg, guard};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::layout::{RkKernel, RkKernelStatus, RkLaunchOptions, RkOp, RkRuntime, RkStatus};
 use crate::runtime::{KernelHandle, LaunchOptions};
 
@@ -256,34 +256,61 @@ pub extern "C" fn rk_disconnect(from: RkKernel, route: u32) -> RkStatus {
     guard::status(|| KernelHandle::from(from).disconnect(route))
 }
 
-/// What checkpoint and restore answer.
-fn no_checkpoint(what: &'static str) -> Result<()> {
-    Err(Error::Unsupported { what, why: "checkpoints are not part of this version" })
-}
-
-/// Copies the state of a paused kernel out. Any thread; not from a handler.
+/// Copies the states of all blocks out, as they are at one point in time between two messages of each.
+///
+/// The kernel goes on: it takes no message while its blocks finish their current ones and are copied, for a moment as long as
+/// that takes; messages queue, its state (RK_STATE_*) stays what it is. The bytes name the program, the grid and the size of a
+/// state, have a version and a checksum, and are the same on every backend. Nothing of queued messages is in them.
+///
+/// `size`, if not NULL, gets the bytes needed, also with RK_ERR_BUFFER_TOO_SMALL: then nothing else was done, and the
+/// kernel was not held up. `buf` may be NULL when capacity is 0. Legal when LAUNCHED, ACTIVE and DEACTIVATED; else TERMINATED or
+/// KERNEL_FAILED, also when it comes to its end while this waits for a handler. The kernel keeps a copy until it is freed: a restarted block begins
+/// with it. Other errors: OUT_OF_MEMORY. Any thread; not from a handler of this kernel (RK_ERR_WOULD_DEADLOCK).
 ///
 /// # Safety
 /// Pointers are NULL or valid as the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rk_checkpoint(
-    _kernel: RkKernel,
-    _buf: *mut std::ffi::c_void,
-    _capacity: usize,
-    _size: *mut usize,
+    kernel: RkKernel,
+    buf: *mut c_void,
+    capacity: usize,
+    size: *mut usize,
 ) -> RkStatus {
-    guard::status(|| no_checkpoint("rk_checkpoint"))
+    guard::status(|| {
+        let mut out = arg::out_array(buf.cast::<u8>(), capacity, "buf")?;
+        let size = if size.is_null() { None } else { Some(arg::out(size, "size")?) };
+        let kernel = KernelHandle::from(kernel);
+        let needed = kernel.checkpoint_size()?;
+        let is_room = needed <= capacity;
+        let made = if is_room { Some(kernel.checkpoint()?) } else { None };
+        if let Some(size) = size {
+            size.write(needed);
+        }
+        let Some(made) = made else {
+            return Err(Error::BufferTooSmall { what: "a checkpoint", needed, capacity });
+        };
+        let (bytes, checksum) = made.parts();
+        out.copy(0, bytes);
+        out.copy(bytes.len(), &checksum);
+        Ok(())
+    })
 }
 
-/// Puts a state back that rk_checkpoint copied out. Any thread; not from a handler.
+/// Gives all blocks the states that rk_checkpoint copied out, of this or another kernel, on this or another backend.
+///
+/// It is done between two messages of each block, for all blocks at once; no message is lost or handled twice. The bytes are looked at
+/// first: if a byte was changed or they are not whole, or are of another program, grid_size or state_size, the answer is INVALID_ARGUMENT
+/// and nothing was done. A block that has not started yet runs its on_start after this, which finds the state. Legal when LAUNCHED,
+/// ACTIVE and DEACTIVATED; else TERMINATED or KERNEL_FAILED, also when it comes to its end while this waits for a handler: then nothing was
+/// restored. The kernel keeps a copy until it is freed: a restarted block begins with it. Other errors: OUT_OF_MEMORY. Any
+/// thread; not from a handler of this kernel (RK_ERR_WOULD_DEADLOCK).
 ///
 /// # Safety
 /// Pointers are NULL or valid as the header says.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn rk_restore(
-    _kernel: RkKernel,
-    _buf: *const std::ffi::c_void,
-    _size: usize,
-) -> RkStatus {
-    guard::status(|| no_checkpoint("rk_restore"))
+pub unsafe extern "C" fn rk_restore(kernel: RkKernel, buf: *const c_void, size: usize) -> RkStatus {
+    guard::status(|| {
+        let bytes = arg::bytes(buf, size, "buf")?;
+        KernelHandle::from(kernel).restore(bytes)
+    })
 }

@@ -15,7 +15,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::kernel::{ACTIVATION, DISCARD, HARD, Kernel, LATE, OVERDUE, Phase, SHUTDOWN};
+use super::kernel::{ACTIVATION, DISCARD, HARD, HELD, Kernel, LATE, OVERDUE, Phase, SHUTDOWN};
 use super::lifecycle::{KernelState, Step, Verb, step};
 use super::{blocking, log};
 use crate::error::{Error, Result};
@@ -41,7 +41,7 @@ impl Kernel {
     }
 
     /// As `set_control`, for a word that blocks elsewhere have to know of.
-    fn command(&self, verbs: &LockGuard<'_, super::kernel::Verbs>, word: u32) {
+    pub(super) fn command(&self, verbs: &LockGuard<'_, super::kernel::Verbs>, word: u32) {
         self.set_control(verbs, word);
         self.driver.commanded(self);
     }
@@ -68,7 +68,7 @@ impl Kernel {
             match step(self.state(), Verb::Activate) {
                 Step::Go(next) => {
                     let activations = (self.control() & !(ACTIVATION - 1)).wrapping_add(ACTIVATION);
-                    self.command(&verbs, next.code() | activations);
+                    self.command(&verbs, next.code() | activations | self.control() & HELD);
                 }
                 Step::Stay => return Ok(()),
                 refused => return Err(self.refuse("activate", refused)),
@@ -86,7 +86,8 @@ impl Kernel {
             let verbs = lock(&self.verbs);
             match step(self.state(), Verb::Deactivate) {
                 Step::Go(next) => {
-                    self.command(&verbs, next.code() | (self.control() & !(ACTIVATION - 1)));
+                    let kept = !(ACTIVATION - 1) | HELD;
+                    self.command(&verbs, next.code() | self.control() & kept);
                 }
                 Step::Stay => {}
                 refused => return Err(self.refuse("deactivate", refused)),
@@ -94,13 +95,9 @@ impl Kernel {
         }
         self.lifecycle.notify_all();
         self.state_may_have_changed();
-        let is_quiet = || {
-            let before = self.answers();
-            !self.blocks.iter().any(super::block::Block::runs_a_handler) && self.answers() == before
-        };
         let outcome = blocking::wait(&self.lifecycle, u64::MAX, || {
             let before = self.control();
-            let is_quiet = is_quiet();
+            let is_quiet = self.is_quiet();
             match step(self.state(), Verb::Deactivate) {
                 // The same word before and after: it was paused all that time.
                 Step::Stay => (is_quiet && self.control() == before).then_some(Ok(())),
@@ -111,6 +108,12 @@ impl Kernel {
         outcome.unwrap_or(Ok(()))
     }
 
+    /// Whether there was a time during this look at which no handler ran.
+    pub(super) fn is_quiet(&self) -> bool {
+        let before = self.answers();
+        !self.blocks.iter().any(super::block::Block::runs_a_handler) && self.answers() == before
+    }
+
     /// The answers of blocks elsewhere as one number (the hash of Fowler, Noll and Vo over words).
     fn answers(&self) -> u64 {
         let mix = |hash: u64, answer: u64| (hash ^ answer).wrapping_mul(0x0100_0000_01b3);
@@ -118,7 +121,7 @@ impl Kernel {
     }
 
     /// Makes every block that rests look at the control word.
-    fn schedule_all(&self) {
+    pub(super) fn schedule_all(&self) {
         let mut passed = false;
         for block in 0..self.options.grid_size {
             // IDLE first: it acquires what the last runner left. Who is inside looks again when it leaves.

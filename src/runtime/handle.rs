@@ -82,7 +82,7 @@ impl KernelHandle {
     }
 
     /// A share of the kernel, unless the caller is one of its own handlers.
-    fn get_from_outside(self, verb: &'static str) -> Result<Arc<Kernel>> {
+    pub(super) fn get_from_outside(self, verb: &'static str) -> Result<Arc<Kernel>> {
         let kernel = self.get()?;
         if context::is_inside(self.0) {
             return Err(Error::WouldDeadlock { verb, target: Arc::clone(&kernel.id) });

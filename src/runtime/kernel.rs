@@ -4,7 +4,8 @@
 //! # The control word
 //! One atomic: the state (8 bits) and flags. It is written under `verbs` only, so verbs are serial; it is read
 //! without a lock by everybody. DISCARD: queued input becomes dead letters. HARD: kept output too, because a
-//! terminate ran out of time or the kernel failed. SHUTDOWN: the reason is the runtime's.
+//! terminate ran out of time or the kernel failed. SHUTDOWN: the reason is the runtime's. HELD: a checkpoint or a
+//! restore lets no handler run; only with a state that accepts messages, and an end takes it away (`checkpoint.rs`).
 //!
 //! # Rings come late
 //! An idle kernel has no rings. The first sender of a block makes its ring, under `verbs`, where `closed` tells
@@ -23,6 +24,7 @@ use once_cell::race::OnceBox;
 use super::block::Block;
 use super::blocks::Blocks;
 use super::callback::{Code, UserPointer};
+use super::checkpoint::{self, Checkpoint};
 use super::core::Core;
 use super::dead::Letter;
 use super::handle::KernelHandle;
@@ -57,6 +59,9 @@ pub(crate) const LATE: u32 = 1 << 11;
 pub(crate) const ACTIVATION: u32 = 1 << 16;
 /// A terminate ran out of time: kept output that is dropped now makes it a timeout.
 pub(crate) const OVERDUE: u32 = 1 << 12;
+
+/// No handler runs, whatever the state: somebody copies the blocks' states.
+pub(crate) const HELD: u32 = 1 << 13;
 
 /// What makes the blocks of a kernel run; a backend's.
 pub(crate) trait Driver: Send + Sync {
@@ -103,6 +108,24 @@ pub(crate) trait Driver: Send + Sync {
     /// here.
     fn finish_elsewhere(&self, _kernel: &Kernel) -> bool {
         false
+    }
+
+    /// Gets ready to copy states; under no lock, before anything is held up.
+    fn prepare_copy(&self, _kernel: &Kernel) -> Result<()> {
+        Ok(())
+    }
+
+    /// Copies the states of all blocks out, one after the other. No handler runs; under the verbs lock.
+    fn save_states(&self, kernel: &Kernel, states: &mut [u8]) -> Result<()> {
+        checkpoint::save_here(kernel, states);
+        Ok(())
+    }
+
+    /// Gives all blocks the states of the last checkpoint, or, with an error other than `NoAnswer`, none of them. No handler runs;
+    /// under the verbs lock.
+    fn load_states(&self, kernel: &Kernel) -> Result<()> {
+        (0..kernel.options.grid_size).for_each(|index| checkpoint::reset_state(kernel, index));
+        Ok(())
     }
 
     /// Adds what only the backend knows.
@@ -186,6 +209,8 @@ pub(crate) struct Extra {
     pub(crate) folded: Mutex<Option<Sums>>,
     pub(crate) enders: Mutex<Vec<Waker>>,
     pub(crate) restarts: Restarts,
+    /// What was checkpointed or restored last.
+    pub(crate) checkpoint: Mutex<Option<Arc<Checkpoint>>>,
 }
 
 /// What a kernel is made of.
@@ -271,6 +296,11 @@ impl Kernel {
         self.extra.get().map_or(0, |extra| extra.restarts.count())
     }
 
+    /// If it was made.
+    pub(crate) fn known_extra(&self) -> Option<&Extra> {
+        self.extra.get()
+    }
+
     pub(crate) fn control(&self) -> u32 {
         self.control.load(Ordering::SeqCst)
     }
@@ -282,7 +312,7 @@ impl Kernel {
     /// What a control word means to a runner.
     #[inline(always)]
     pub(crate) fn phase(control: u32) -> Phase {
-        match control & STATE {
+        match control & (STATE | HELD) {
             RK_STATE_ACTIVE => Phase::Run,
             RK_STATE_TERMINATING if control & DISCARD != 0 => Phase::Discard,
             RK_STATE_TERMINATING => Phase::Drain,

@@ -16,6 +16,7 @@ mod buffer;
 mod call;
 mod callback;
 mod calls;
+pub(crate) mod checkpoint;
 mod command;
 mod control;
 pub(crate) mod core;

@@ -483,8 +483,6 @@ static void what_comes_later_says_so(void) {
   BAD(rk_explain(runtime, buffer, sizeof buffer, &count), RK_ERR_UNSUPPORTED);
   BAD(rk_trace_start(runtime, "trace"), RK_ERR_UNSUPPORTED);
   BAD(rk_trace_stop(runtime), RK_ERR_UNSUPPORTED);
-  BAD(rk_checkpoint(bystander, buffer, sizeof buffer, &count), RK_ERR_UNSUPPORTED);
-  BAD(rk_restore(bystander, buffer, sizeof buffer), RK_ERR_UNSUPPORTED);
 }
 
 static int log_lines;

@@ -88,13 +88,16 @@ host=$host,no_thread_runs_before_a_runtime_is_created,lesson_20_runtimes_that_co
 host=$host,a_context_of_before_names_nothing
 # A device knows 256 routes of a kernel.
 host=$host,one_message_goes_to_ten_thousand_kernels
+starts=$starts,a_start_finds_what_was_restored
+host=$host,inside_its_own_handler_it_would_deadlock
 # Blocks of an event-driven kernel that got their messages during a launch wait for the next.
 batches=a_pause_waits_for_every_block_and_blocks_run_side_by_side
 # When a handler on a device ends is known here some time later.
 batches=$batches,the_current_message_alone_can_be_too_late
 for suite in conformance_message conformance_call conformance_handler conformance_lifecycle conformance_metrics \
   conformance_nested conformance_batch conformance_counts conformance_process conformance_reentry conformance_route \
-  conformance_shutdown conformance_state conformance_time conformance_end conformance_events conformance_restart conformance_pipeline; do
+  conformance_shutdown conformance_state conformance_time conformance_end conformance_events conformance_restart conformance_pipeline \
+  conformance_checkpoint; do
   step "compile $suite" compile gcc "-std=c99 -Wstrict-prototypes" "$suite" "$suite"
   step "on the device: $suite" preloaded "$starts,$host,$batches" "$out/$suite"
 done

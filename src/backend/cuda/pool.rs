@@ -36,6 +36,8 @@ pub(super) enum Verb {
     Drain = 3,
     Stop = 4,
     Exit = 5,
+    Save = 6,
+    Load = 7,
 }
 
 /// Phases that a seat answers.
@@ -43,6 +45,8 @@ pub(super) const PAUSED: u64 = 2;
 pub(super) const FAULT: u64 = 4;
 pub(super) const DONE: u64 = 5;
 pub(super) const GONE: u64 = 6;
+pub(super) const RESTED: u64 = 7;
+pub(super) const COPIED: u64 = 8;
 
 /// CU_STREAM_NON_BLOCKING.
 const NON_BLOCKING: u32 = 1;

@@ -435,6 +435,15 @@ impl Watch {
                 }
             };
         }
+        if resident.wants_copy.swap(false, Ordering::SeqCst) {
+            // Who wants it waits for that, and keeps all else from being launched meanwhile.
+            resident.in_flight.store(true, Ordering::SeqCst);
+            if let Err(error) = resident.pool.launch() {
+                *lock(&resident.copy_error) = Some(error);
+                resident.in_flight.store(false, Ordering::SeqCst);
+            }
+            return true;
+        }
         let has_input = |index: usize| resident.has_input(kernel, index as u32);
         let may_run = || matches!(Kernel::phase(kernel.control()), Phase::Run | Phase::Drain);
         if !may_run() || kernel.has_ended() || !(0..resident.seats.len()).any(has_input) {

@@ -5,7 +5,13 @@
 //! mapped   tenants | routes | express entries | input rings | outboxes      kept by the rings, for loans may outlive the kernel
 //! device   states | peer rings | large payloads           given back when the last block has ended
 //! ```
-//! A kernel with a block that never came to its end keeps all of it for ever.
+//! A kernel with a block that never came to its end keeps all of it for ever. What states are copied through is mapped memory
+//! that comes with the first checkpoint or restore and stays until the kernel is gone: a copy that was given up may still be written.
+//!
+//! # Copies of states
+//! Each block copies its own, asked by a command (D16 in the device's header): no call of the driver, which might wait for our own
+//! resident kernels while they wait for it. A kernel that is launched for each batch is launched for it once, by the watch. Who asks
+//! waits under the verbs lock, with a limit: the blocks are paused, so one that gives no answer never will.
 #![allow(unsafe_code)]
 
 use std::mem::offset_of;
@@ -19,10 +25,11 @@ use crate::layout::*;
 use crate::ring::{Express, Memory, Ring};
 use crate::runtime::block::{self, Block};
 use crate::runtime::blocks::Blocks;
+use crate::runtime::checkpoint;
 use crate::runtime::kernel::{Driver, Kernel, Phase};
 use crate::runtime::remote::Remote;
 use crate::runtime::{LaunchOptions, Mode};
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock, monotonic_ns, yield_now};
 
 /// Routes of a kernel that the device knows.
 const ROUTES: u32 = 256;
@@ -31,6 +38,9 @@ const OUTBOX_RECORDS: u32 = 256;
 const OUTBOX_BYTES: usize = 4 << 20;
 /// Bytes of the entries of one direction.
 const EXPRESS_BYTES: usize = EXPRESS_ENTRIES * EXPRESS_STRIDE;
+/// Time for all blocks to copy their states, and for each byte of them: slower than any bus.
+const COPY_NS: u64 = 5_000_000_000;
+const COPY_BYTE_NS: u64 = 10;
 /// Slots of a peer ring that nobody sends to.
 const NO_PEERS: u32 = 2;
 
@@ -111,6 +121,11 @@ pub(super) struct Resident {
     is_gone: Mutex<bool>,
     /// Changes with every route that ends; goes with each message.
     version: Arc<AtomicU64>,
+    /// What states are copied through, block by block.
+    staging: Mutex<Option<Arc<Piece>>>,
+    /// A short launch is wanted for a copy, and why there was none.
+    pub(super) wants_copy: AtomicBool,
+    pub(super) copy_error: Mutex<Option<Error>>,
 }
 
 /// The memory of a kernel: allocated before anything is launched for it.
@@ -184,6 +199,9 @@ impl Resident {
             launches: AtomicU64::new(0),
             is_gone: Mutex::new(false),
             version,
+            staging: Mutex::new(None),
+            wants_copy: AtomicBool::new(false),
+            copy_error: Mutex::new(None),
         });
         Ok((resident, blocks))
     }
@@ -253,6 +271,47 @@ impl Resident {
         self.pool.is_stuck.store(true, Ordering::SeqCst);
     }
 
+    /// Makes every block copy its state to the staging memory (SAVE) or from there (LOAD). See the file's head.
+    fn copy_states(&self, kernel: &Kernel, verb: Verb, staging: &Piece) -> Result<()> {
+        // Under the verbs lock, and the kernel has not come to its end: nobody gives the seats away.
+        if *lock(&self.is_gone) {
+            return Err(kernel.ended_error());
+        }
+        *lock(&self.copy_error) = None;
+        for (block, seat) in self.seats.iter().enumerate() {
+            seat.copy(verb, staging.device + (block * self.plan.state) as u64);
+        }
+        if self.pool.shape.once {
+            self.wants_copy.store(true, Ordering::SeqCst);
+            self.shared.poke_watch();
+        }
+        let bytes = (self.plan.state * self.plan.grid) as u64;
+        let deadline = monotonic_ns().saturating_add(COPY_NS + bytes.saturating_mul(COPY_BYTE_NS));
+        while !self.seats.iter().all(|seat| seat.has_copied()) {
+            if let Some(error) = lock(&self.copy_error).take() {
+                return Err(error);
+            }
+            self.shared.core.check_device()?;
+            if monotonic_ns() > deadline || self.seats.iter().any(|seat| seat.lost.load(Ordering::SeqCst)) {
+                if self.wants_copy.swap(false, Ordering::SeqCst) {
+                    let name = Arc::clone(&kernel.id);
+                    return Err(Error::Timeout {
+                        what: "a launch for its states",
+                        name,
+                        timeout_ns: COPY_NS,
+                    });
+                }
+                return Err(Error::NoAnswer { kernel: Arc::clone(&kernel.id) });
+            }
+            yield_now();
+        }
+        Ok(())
+    }
+
+    fn staging(&self) -> Result<Arc<Piece>> {
+        lock(&self.staging).clone().ok_or(Error::Internal { what: "no memory was made for a copy" })
+    }
+
     /// Leaves the seats, once.
     pub(super) fn leave(&self) {
         let mut is_gone = lock(&self.is_gone);
@@ -265,6 +324,7 @@ impl Resident {
             // The device may still write to it.
             std::mem::forget(memory);
             std::mem::forget(Arc::clone(&self.mapped));
+            std::mem::forget(lock(&self.staging).clone());
             return;
         }
         self.pool.vacate(self.first, self.plan.grid as u32);
@@ -349,6 +409,46 @@ impl Driver for Resident {
     fn finish_elsewhere(&self, kernel: &Kernel) -> bool {
         let gives_back = lock(&kernel.program).as_ref().is_some_and(|program| program.user_data.has_drop());
         gives_back && self.shared.finish(kernel)
+    }
+
+    fn prepare_copy(&self, _kernel: &Kernel) -> Result<()> {
+        let bytes = self.plan.state * self.plan.grid;
+        if bytes == 0 || lock(&self.staging).is_some() {
+            return Ok(());
+        }
+        // Under no lock: the driver may wait.
+        let made = Arc::new(self.pool.device().allocate(Kind::Mapped, bytes)?);
+        lock(&self.staging).get_or_insert(made);
+        Ok(())
+    }
+
+    fn save_states(&self, kernel: &Kernel, states: &mut [u8]) -> Result<()> {
+        if kernel.state_size == 0 {
+            return Ok(());
+        }
+        let staging = self.staging()?;
+        self.copy_states(kernel, Verb::Save, &staging)?;
+        for (block, state) in states.chunks_exact_mut(kernel.state_size).enumerate() {
+            // SAFETY: the piece has a place for each block's state; the blocks have answered that they are done with it.
+            unsafe {
+                let from = staging.host().add(block * self.plan.state);
+                std::ptr::copy_nonoverlapping(from.as_ptr(), state.as_mut_ptr(), state.len());
+            }
+        }
+        Ok(())
+    }
+
+    fn load_states(&self, kernel: &Kernel) -> Result<()> {
+        let Some(last) = checkpoint::last(kernel).filter(|_| kernel.state_size != 0) else { return Ok(()) };
+        let staging = self.staging()?;
+        for (block, state) in last.states().chunks_exact(kernel.state_size).enumerate() {
+            // SAFETY: the piece has a place for each block's state; no block reads it before it is asked to.
+            unsafe {
+                let to = staging.host().add(block * self.plan.state);
+                std::ptr::copy_nonoverlapping(state.as_ptr(), to.as_ptr(), state.len());
+            }
+        }
+        self.copy_states(kernel, Verb::Load, &staging)
     }
 
     fn measure(&self, kernel: &Kernel, metrics: &mut RkKernelMetrics) {

@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 use once_cell::race::OnceBox;
 
 use super::device::Piece;
-use super::pool::{DONE, FAULT, GONE, PAUSED, Pool, Verb};
+use super::pool::{COPIED, DONE, FAULT, GONE, PAUSED, Pool, RESTED, Verb};
 use crate::layout::{
     EXPRESS_ENTRIES, EXPRESS_MAX, EXPRESS_STRIDE, RkTimestamp, SLOT_HEADER_SIZE, SeatControl, SeatRecord,
     SeatStatus,
@@ -139,6 +139,23 @@ impl Seat {
         self.drain_to.store(position, Ordering::SeqCst);
         self.pool.control(self.index, offset_of!(SeatControl, drain_to)).store(position, Ordering::Relaxed);
         self.ask(Verb::Drain);
+    }
+
+    /// Asks it to copy its state to an address, or from there; under the verbs lock, while no handler runs.
+    pub(super) fn copy(&self, verb: Verb, at: u64) {
+        self.pool.control(self.index, offset_of!(SeatControl, transfer)).store(at, Ordering::Relaxed);
+        self.ask(verb);
+    }
+
+    /// Whether it has done that.
+    pub(super) fn has_copied(&self) -> bool {
+        let (number, phase) = self.pool.ack(self.index);
+        let is_last = number == self.commanded.load(Ordering::SeqCst) >> 32;
+        // A short launch says afterwards that it rests, and then has to come to its end.
+        match self.pool.shape.once {
+            true => is_last && phase == RESTED && !self.in_flight.load(Ordering::SeqCst),
+            false => is_last && phase == COPIED,
+        }
     }
 
     /// Routes of its kernel have ended.

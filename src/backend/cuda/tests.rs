@@ -41,6 +41,7 @@ fn lesson_13_host_and_device_agree_on_every_word() {
         "rkd_control" "tenant" = SeatControl.tenant;
         "rkd_control" "sends_done" = SeatControl.sends_done;
         "rkd_control" "restarts" = SeatControl.restarts;
+        "rkd_control" "transfer" = SeatControl.transfer;
         "rkd_status" "version" = SeatStatus.version;
         "rkd_status" "ack" = SeatStatus.ack;
         "rkd_status" "taken" = SeatStatus.taken;
