@@ -105,7 +105,8 @@
 #define RK_LAUNCH_SINGLE_SENDER 4
 
 /**
- * Launch flag: stamp every message; a clock read costs more than a send.
+ * Launch flag: every message in the kernel's queues, and every reply of it, has the time of who sent it: the host's clock, or a kernel's. A clock
+ * read costs more than a send.
  */
 #define RK_LAUNCH_TIMESTAMPS 8
 
@@ -353,7 +354,9 @@ typedef struct rk_runtime_options_t {
 } rk_runtime_options_t;
 
 /**
- * A hybrid logical clock's time. Of one node, all are different and increasing.
+ * A hybrid logical clock's time. Of one node, all are different and increasing; what follows from a message (what its handler says, what the
+ * host sends after it got the answer) is later, whatever the wall clock does meanwhile. A time that is more than a second ahead of the wall
+ * clock, which a clock that is wrong must have made, is not followed. Compare physical_ns, then logical, then node.
  */
 typedef struct rk_timestamp_t {
   /**

@@ -295,6 +295,7 @@ RKD_AT(rkd_slot, node, 60);
 #define RKD_SKIPPED 0xffffffffu
 #define RKD_EXPRESS_ENTRIES 64u
 #define RKD_EXPRESS_MAX 64u /* bytes of payload */
+#define RKD_SKEW_MAX 1000000000ull /* ns */
 #define RKD_FAR 0x40000000ull /* half of all marks */
 #define RKD_POSITION 0xffffffffffffull
 
@@ -1000,7 +1001,8 @@ RKP_DEVICE bool rkd_take(rk_context_t *c, const char *slot, bool from_peer, rkd_
     c->message.payload = payload;
     c->message.payload_size = size;
     c->message.type = header->tag;
-    if (header->physical && (c->tenant.flags & RK_LAUNCH_TIMESTAMPS))
+    /* What is too far ahead of the wall clock is not followed: src/clock.rs says why. */
+    if (header->physical && (c->tenant.flags & RK_LAUNCH_TIMESTAMPS) && header->physical <= rkp_now_ns() + c->unix_offset + RKD_SKEW_MAX)
       rkd_clock_move(c, (header->physical >> 4) << 7 | header->logical, 0);
     if (expired) {
       if (from_peer) {
@@ -1278,8 +1280,7 @@ RKP_DEVICE void rkd_enter(rk_context_t *c, rkd_u32 thread) {
   rkp_put16(&s->peer, ring); /* D15 */
   s->epoch = c->tenant.epoch;
   if (c->tenant.block == 0) {
-    s->barrier = 0;
-    if (!s->clock) s->clock = 1;
+    s->barrier = 0; /* the clock stays: another block may be asking it already */
   }
   rkp_store_relaxed_sys(&c->status->peer_seen, 0);
   rkd_show(c);

@@ -172,7 +172,8 @@ pub const RK_LAUNCH_COOPERATIVE: u32 = 2;
 /// or committed loan, a route of another kernel (whose block counts as one thread), each after the one before has returned. It makes sending on
 /// the CPU cheaper. If it is broken, messages are lost or mixed.
 pub const RK_LAUNCH_SINGLE_SENDER: u32 = 4;
-/// Launch flag: stamp every message; a clock read costs more than a send.
+/// Launch flag: every message in the kernel's queues, and every reply of it, has the time of who sent it: the host's clock, or a kernel's. A clock
+/// read costs more than a send.
 pub const RK_LAUNCH_TIMESTAMPS: u32 = 8;
 /// Launch flag: handlers never run on a waiting caller's thread.
 pub const RK_LAUNCH_NO_HELP: u32 = 16;
@@ -442,7 +443,9 @@ pub struct RkKernelStatus {
     pub reserved: [u64; 4],
 }
 
-/// A hybrid logical clock's time. Of one node, all are different and increasing.
+/// A hybrid logical clock's time. Of one node, all are different and increasing; what follows from a message (what its handler says, what the
+/// host sends after it got the answer) is later, whatever the wall clock does meanwhile. A time that is more than a second ahead of the wall
+/// clock, which a clock that is wrong must have made, is not followed. Compare physical_ns, then logical, then node.
 #[repr(C)]
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct RkTimestamp {

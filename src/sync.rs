@@ -242,6 +242,11 @@ mod real {
         clock_ns(libc::CLOCK_MONOTONIC_COARSE)
     }
 
+    /// Now on CLOCK_REALTIME_COARSE, nanoseconds since the Unix epoch: a few milliseconds off, and several times cheaper.
+    pub(crate) fn unix_coarse_ns() -> u64 {
+        clock_ns(libc::CLOCK_REALTIME_COARSE)
+    }
+
     /// Now on CLOCK_REALTIME, nanoseconds since the Unix epoch.
     pub(crate) fn unix_ns() -> u64 {
         clock_ns(libc::CLOCK_REALTIME)

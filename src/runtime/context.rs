@@ -23,7 +23,7 @@ use super::table::record;
 use crate::error::{Error, Result};
 use crate::layout::*;
 use crate::ring::{Header, Received};
-use crate::sync::{Arc, Ordering, lock, unix_ns};
+use crate::sync::{Arc, Ordering, lock, unix_coarse_ns};
 
 /// A runner's handlers, one after the other.
 struct Invocation<'a> {
@@ -101,7 +101,7 @@ impl Session<'_> {
             && invocation.kernel.options.has(RK_LAUNCH_TIMESTAMPS)
         {
             // What follows from the message is later.
-            invocation.kernel.clock.observe(request.header.timestamp);
+            invocation.kernel.clock.observe(request.header.timestamp, unix_coarse_ns);
         }
         invocation.id.set(id);
         invocation.request.set(request.map_or(std::ptr::null(), std::ptr::from_ref));
@@ -134,6 +134,11 @@ pub(crate) fn is_inside_runtime(core: &Arc<super::core::Core>) -> bool {
 #[inline]
 pub(crate) fn is_outside() -> bool {
     CURRENT.get().is_null()
+}
+
+/// The kernel whose handler runs on this thread, the innermost one.
+pub(crate) fn with_innermost<R>(body: impl FnOnce(&Kernel) -> R) -> Option<R> {
+    chain().next().map(|invocation| body(invocation.kernel))
 }
 
 /// Handlers that run inside each other on this thread.
@@ -188,7 +193,7 @@ pub fn is_stopping(context: u64) -> Result<bool> {
 
 /// `rk_context_now`.
 pub fn now(context: u64) -> Result<RkTimestamp> {
-    current(context, |invocation| invocation.kernel.clock.tick(unix_ns()))
+    current(context, |invocation| invocation.kernel.tick())
 }
 
 /// `rk_context_emit`.
@@ -265,7 +270,7 @@ impl Invocation<'_> {
             source: kernel.handle,
             payload_size: message.payload.len() as u32,
             tag: message.tag,
-            timestamp: if stamped { kernel.clock.tick(unix_ns()) } else { RkTimestamp::default() },
+            timestamp: if stamped { kernel.tick_for_host() } else { RkTimestamp::default() },
         }
     }
 
@@ -413,7 +418,9 @@ pub(crate) fn deliver(kernel: &Arc<Kernel>, index: u32, body: &Body, record: &Re
     let (id, request, replied) = (Cell::new(0), Cell::new(std::ptr::null()), Cell::new(false));
     let invocation = Invocation { id, kernel, index, body, request, stamp, replied, outer: std::ptr::null() };
     if let Some(stamp) = stamp {
-        kernel.clock.observe(stamp);
+        // The host's too, before the host can have it.
+        kernel.clock.observe(stamp, unix_coarse_ns);
+        kernel.core.host_clock.observe(stamp, unix_coarse_ns);
     }
     let message = Outgoing {
         payload: record.payload,

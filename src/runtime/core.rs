@@ -23,6 +23,8 @@ use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, lock, 
 
 /// Nodes of clocks; 0 is the host. All runtimes of the process share the numbers.
 static NEXT_NODE: AtomicU32 = AtomicU32::new(1);
+/// The clock of the host, node 0: one, because a handler of one runtime may call a kernel of another.
+static HOST_CLOCK: HybridClock = HybridClock::new(0);
 
 /// See the file's head.
 pub(crate) struct Core {
@@ -32,7 +34,7 @@ pub(crate) struct Core {
     pub(crate) dead: DeadLetters,
     pub(crate) events: Events,
     pub(crate) waits: Waits,
-    pub(crate) host_clock: HybridClock,
+    pub(crate) host_clock: &'static HybridClock,
     registry: Mutex<Registry>,
     programs: Mutex<HashMap<Arc<str>, Arc<Program>, RandomState>>,
     accepting: AtomicBool,
@@ -70,7 +72,7 @@ impl Core {
             dead: DeadLetters::new(),
             events: Events::new(options.events_max),
             waits: Waits::default(),
-            host_clock: HybridClock::new(0),
+            host_clock: &HOST_CLOCK,
             registry: Mutex::new(Registry::default()),
             programs: Mutex::default(),
             accepting: AtomicBool::new(true),

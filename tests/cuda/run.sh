@@ -54,7 +54,7 @@ preloaded() { # SKIPS PROGRAM
 # With a filter that leaves the step out it is needed all the same: without it the suites would run on the CPU.
 case "the simulated driver builds" in *"$filter"*) ;; *) [ -e "$sim/libcuda.so.1" ] || "$here/sim/build.sh" "$sim" ;; esac
 step "the simulated driver builds" "$here/sim/build.sh" "$sim"
-for program in one_conformance cuda_failure cuda_driver; do
+for program in one_conformance cuda_failure cuda_driver cuda_checkpoint; do
   step "compile $program gcc-c99" compile gcc "-std=c99 -Wstrict-prototypes" "$program" "$program"
   step "compile $program clang-c++11" compile clang++ "-std=c++11 -x c++" "$program" "$program.cxx"
 done
@@ -70,6 +70,7 @@ step "a driver that loads lazily" on_sim CUDA_MODULE_LOADING=LAZY "$out/cuda_dri
 step "a display's device" on_sim RKSIM_WATCHDOG=1 "$out/cuda_driver" watchdog
 step "a crowded device" on_sim RKSIM_HANG_LAUNCH=1 "$out/cuda_driver" crowded
 step "failures" on_sim RK_TEST_SLOW=1 "$out/cuda_failure"
+step "checkpoints between backends" on_sim "$out/cuda_checkpoint"
 on_cpu() { timeout 300 env LD_LIBRARY_PATH="$lib" RK_TEST_BACKEND=cpu "$out/one_conformance"; }
 step "one source on the CPU" on_cpu
 step "one source on the device" on_sim RK_TEST_BACKEND=cuda "$out/one_conformance"
@@ -89,7 +90,7 @@ host=$host,a_context_of_before_names_nothing
 # A device knows 256 routes of a kernel.
 host=$host,one_message_goes_to_ten_thousand_kernels
 starts=$starts,a_start_finds_what_was_restored
-host=$host,inside_its_own_handler_it_would_deadlock
+host=$host,inside_its_own_handler_it_would_deadlock,a_call_from_a_handler_is_on_the_way
 # Blocks of an event-driven kernel that got their messages during a launch wait for the next.
 batches=a_pause_waits_for_every_block_and_blocks_run_side_by_side
 # When a handler on a device ends is known here some time later.
@@ -97,7 +98,7 @@ batches=$batches,the_current_message_alone_can_be_too_late
 for suite in conformance_message conformance_call conformance_handler conformance_lifecycle conformance_metrics \
   conformance_nested conformance_batch conformance_counts conformance_process conformance_reentry conformance_route \
   conformance_shutdown conformance_state conformance_time conformance_end conformance_events conformance_restart conformance_pipeline \
-  conformance_checkpoint; do
+  conformance_checkpoint conformance_clock conformance_deadline; do
   step "compile $suite" compile gcc "-std=c99 -Wstrict-prototypes" "$suite" "$suite"
   step "on the device: $suite" preloaded "$starts,$host,$batches" "$out/$suite"
 done

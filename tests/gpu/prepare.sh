@@ -21,7 +21,7 @@ build() { # OUTPUT SOURCE...
   cc -std=c99 -O2 -g -Wall -Wextra -I "$here/include" -I "$here/tests/c" "$@" -o "$out/$name" -L "$out" -lringkernel \
     -lpthread -ldl -lm -Wl,-rpath,'$ORIGIN'
 }
-for program in one_conformance cuda_failure cuda_code; do build "$program" "$here/tests/c/$program.c"; done
+for program in one_conformance cuda_failure cuda_code cuda_checkpoint; do build "$program" "$here/tests/c/$program.c"; done
 for program in bench blocks; do build "$program" "$here/tests/gpu/$program.c"; done
 build cuda_echo "$here/examples-c/cuda_echo.c"
 build one_source "$here/examples-c/one_source/main.c" "$here/examples-c/one_source/handler.c"

@@ -78,6 +78,7 @@ if [ -z "${RK_SIMULATED:-}" ]; then
   if [ -e image.ptx ]; then step "PTX" 60 ./cuda_code ptx image.ptx echo; else step "PTX (no image)" 1 sh -c 'exit 77'; fi
   if [ -e "$cubin" ]; then step "CUBIN" 60 ./cuda_code cubin "$cubin" echo; else step "CUBIN (no image for this device)" 1 sh -c 'exit 77'; fi
 fi
+step "checkpoints between backends" 120 env RK_TEST_HANDLERS="$here/one_handlers.h" ./cuda_checkpoint
 step "failures" 400 ./cuda_failure
 step "example cuda_echo" 60 env RK_BACKEND=cuda ./cuda_echo
 step "example one_source" 60 env RK_BACKEND=cuda ./one_source handler.c

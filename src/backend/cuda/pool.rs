@@ -57,6 +57,8 @@ const IDLE_SLEEP_NS: u32 = 20_000;
 const COUNT_IN_NS: u64 = 2_000_000_000;
 /// Time for those that did to leave again.
 const LEAVE_NS: u64 = 2_000_000_000;
+/// A difference between the wall clock and the monotonic one that was not there before: somebody has set the wall clock.
+const WALL_STEP_NS: u64 = 10_000_000;
 /// Bytes before the control words.
 const HEAD: usize = 256;
 
@@ -114,6 +116,8 @@ pub(super) struct Pool {
     /// CLOCK_MONOTONIC minus the device's timer, the least that was seen.
     offset: AtomicU64,
     offset_at: AtomicU64,
+    /// Time since the Unix epoch minus the device's timer, as the seats know it.
+    unix_offset: AtomicU64,
     /// What each seat said of its timer when it was looked at last.
     timers: Vec<AtomicU64>,
     /// When it was launched last, CLOCK_MONOTONIC.
@@ -174,6 +178,7 @@ impl Pool {
             is_stuck: AtomicBool::new(false),
             offset: AtomicU64::new(u64::MAX),
             offset_at: AtomicU64::new(0),
+            unix_offset: AtomicU64::new(0),
             timers: (0..count).map(|_| AtomicU64::new(0)).collect(),
             launched_at: AtomicU64::new(0),
         }))
@@ -421,11 +426,14 @@ impl Pool {
         };
         let least = least.min(most) as u64;
         self.offset_at.store(now, Ordering::Relaxed);
-        if least == before {
+        let unix = unix_ns().wrapping_sub(monotonic_ns()).wrapping_add(least);
+        // The wall clock may have been set. Between the two readings of clocks may be an interruption, which is no news.
+        let moved = unix.wrapping_sub(self.unix_offset.load(Ordering::Relaxed)) as i64;
+        if least == before && moved.unsigned_abs() < WALL_STEP_NS {
             return;
         }
         self.offset.store(least, Ordering::Relaxed);
-        let unix = unix_ns().wrapping_sub(monotonic_ns()).wrapping_add(least);
+        self.unix_offset.store(unix, Ordering::Relaxed);
         for seat in 0..self.count {
             self.control(seat, std::mem::offset_of!(SeatControl, clock_offset))
                 .store(least, Ordering::Relaxed);
