@@ -12,7 +12,7 @@ prefix=$1
 out=$2
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$out"
-benches="stream calls fan_in outstanding hops many large waiting boundary"
+benches="stream calls fan_in outstanding hops many large waiting boundary timestamps"
 for bench in bare $benches; do
   "${CC:-cc}" -O2 -Wall -Wextra -I "$prefix/include" "$here/$bench.c" -o "$out/$bench" -L "$prefix/lib" -Wl,-rpath,"$prefix/lib" -lringkernel -lpthread
 done

@@ -41,7 +41,7 @@ use super::context::{self, Session};
 use super::dead::Letter;
 use super::gate::Gate;
 use super::kept::{Kept, Room};
-use super::kernel::{HARD, HELD, Kernel, LATE, Phase, SHUTDOWN, STATE};
+use super::kernel::{HARD, Kernel, LATE, Phase, SHUTDOWN, STATE};
 use super::options::Mode;
 use super::remote::{self, Remote};
 use super::supervise::{FAILED, KEEPS, RESTING, Rest};
@@ -305,7 +305,7 @@ pub(crate) fn has_work(kernel: &Kernel, index: u32) -> bool {
 #[inline(always)]
 fn has_work_in(kernel: &Kernel, block: &Block, index: u32) -> bool {
     let control = kernel.control();
-    let is_plain = control & (STATE | HELD) == RK_STATE_ACTIVE
+    let is_plain = control & STATE == RK_STATE_ACTIVE
         && !block.poked.load(Ordering::SeqCst)
         && block.held.load(Ordering::Relaxed) == 0
         && block.remote.is_none()

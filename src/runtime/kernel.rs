@@ -46,8 +46,10 @@ use crate::sync::{
     unix_coarse_ns, unix_ns,
 };
 
-/// Low bits of the control word: the state.
+/// Low bits of the control word: the state, and HELD, with which it is none that runs.
 pub(crate) const STATE: u32 = 0xff;
+/// No handler runs, whatever the state: somebody copies the blocks' states.
+pub(crate) const HELD: u32 = 1 << 7;
 /// Queued input becomes dead letters.
 pub(crate) const DISCARD: u32 = 1 << 8;
 /// Kept output becomes dead letters too.
@@ -60,9 +62,6 @@ pub(crate) const LATE: u32 = 1 << 11;
 pub(crate) const ACTIVATION: u32 = 1 << 16;
 /// A terminate ran out of time: kept output that is dropped now makes it a timeout.
 pub(crate) const OVERDUE: u32 = 1 << 12;
-
-/// No handler runs, whatever the state: somebody copies the blocks' states.
-pub(crate) const HELD: u32 = 1 << 13;
 
 /// What makes the blocks of a kernel run; a backend's.
 pub(crate) trait Driver: Send + Sync {
@@ -307,13 +306,13 @@ impl Kernel {
     }
 
     pub(crate) fn state(&self) -> KernelState {
-        KernelState::from_code(self.control() & STATE)
+        KernelState::from_code(self.control() & (STATE & !HELD))
     }
 
     /// What a control word means to a runner.
     #[inline(always)]
     pub(crate) fn phase(control: u32) -> Phase {
-        match control & (STATE | HELD) {
+        match control & STATE {
             RK_STATE_ACTIVE => Phase::Run,
             RK_STATE_TERMINATING if control & DISCARD != 0 => Phase::Discard,
             RK_STATE_TERMINATING => Phase::Drain,
