@@ -18,7 +18,7 @@ static rk_status_t on_hop(rk_context_t *ctx, const rk_message_t *message) {
   volatile int work;
   state->received++;
   state->block = rk_context_block(ctx);
-  for (work = 0; work < 100; work++) {
+  for (work = 0; work < 3000; work++) {
   }
   next.block = rk_context_block(ctx) + 1;
   if (next.block < rk_context_block_count(ctx)) {
