@@ -910,7 +910,7 @@ typedef struct rk_kernel_metrics_t {
    */
   uint64_t gpu_memory_used_bytes;
   /**
-   * Bytes of queues, states and scratch.
+   * Bytes of queues, states and scratch, and of the last checkpoint.
    */
   uint64_t host_memory_used_bytes;
   /**
@@ -1424,7 +1424,7 @@ rk_status_t rk_disconnect(struct rk_kernel_t from, uint32_t route);
  * Copies the states of all blocks out, as they are at one point in time between two messages of each.
  *
  * The kernel goes on: it takes no message while its blocks finish their current ones and are copied, for a moment as long as
- * that takes; messages queue, its state (RK_STATE_*) stays what it is. The bytes name the program, the grid and the size of a
+ * that takes; messages queue, its state (RK_STATE_*) stays what it is, and a handler that asks rk_context_stopping is told to come to an end as by rk_deactivate. The bytes name the program, the grid and the size of a
  * state, have a version and a checksum, and are the same on every backend. Nothing of queued messages is in them.
  *
  * `size`, if not NULL, gets the bytes needed, also with RK_ERR_BUFFER_TOO_SMALL: then nothing else was done, and the
@@ -1713,7 +1713,7 @@ uint32_t rk_context_thread_count(const struct rk_context_t *ctx);
 void rk_context_sync(struct rk_context_t *ctx);
 
 /**
- * Whether the kernel is to pause or to end: a handler that takes long asks now and then, and comes to an end. On a
+ * Whether the kernel is to pause (for a checkpoint or a restore, too) or to end: a handler that takes long asks now and then, and comes to an end. On a
  * GPU each thread asks for itself, by a trip over the bus, and their answers may differ. Inside a handler, on its thread.
  *
  * # Safety

@@ -623,7 +623,7 @@ pub struct RkKernelMetrics {
     pub bytes_from_device: u64,
     /// Bytes.
     pub gpu_memory_used_bytes: u64,
-    /// Bytes of queues, states and scratch.
+    /// Bytes of queues, states and scratch, and of the last checkpoint.
     pub host_memory_used_bytes: u64,
     /// Messages that wait to be handled, all blocks together.
     pub input_queue_depth: u64,

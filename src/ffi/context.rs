@@ -93,7 +93,7 @@ pub unsafe extern "C" fn rk_context_sync(ctx: *mut RkContext) {
     guard::value((), || context::block(encoded(ctx)).map(drop))
 }
 
-/// Whether the kernel is to pause or to end: a handler that takes long asks now and then, and comes to an end. On a
+/// Whether the kernel is to pause (for a checkpoint or a restore, too) or to end: a handler that takes long asks now and then, and comes to an end. On a
 /// GPU each thread asks for itself, by a trip over the bus, and their answers may differ. Inside a handler, on its thread.
 ///
 /// # Safety

@@ -259,7 +259,7 @@ pub extern "C" fn rk_disconnect(from: RkKernel, route: u32) -> RkStatus {
 /// Copies the states of all blocks out, as they are at one point in time between two messages of each.
 ///
 /// The kernel goes on: it takes no message while its blocks finish their current ones and are copied, for a moment as long as
-/// that takes; messages queue, its state (RK_STATE_*) stays what it is. The bytes name the program, the grid and the size of a
+/// that takes; messages queue, its state (RK_STATE_*) stays what it is, and a handler that asks rk_context_stopping is told to come to an end as by rk_deactivate. The bytes name the program, the grid and the size of a
 /// state, have a version and a checksum, and are the same on every backend. Nothing of queued messages is in them.
 ///
 /// `size`, if not NULL, gets the bytes needed, also with RK_ERR_BUFFER_TOO_SMALL: then nothing else was done, and the
@@ -289,9 +289,8 @@ pub unsafe extern "C" fn rk_checkpoint(
         let Some(made) = made else {
             return Err(Error::BufferTooSmall { what: "a checkpoint", needed, capacity });
         };
-        let (bytes, checksum) = made.parts();
-        out.copy(0, bytes);
-        out.copy(bytes.len(), &checksum);
+        out.copy(0, made.bytes());
+        out.copy(made.bytes().len(), &made.checksum());
         Ok(())
     })
 }

@@ -56,9 +56,14 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// The bytes, and what comes after them.
-    pub fn parts(&self) -> (&[u8], [u8; CHECKSUM]) {
-        (&self.bytes, checksum(&self.bytes))
+    /// All but the checksum.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What comes after them.
+    pub fn checksum(&self) -> [u8; CHECKSUM] {
+        checksum(&self.bytes)
     }
 
     /// The states, one after the other.

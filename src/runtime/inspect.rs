@@ -33,11 +33,12 @@ impl Kernel {
         sums
     }
 
-    /// Bytes of its queues, states and scratch, and of itself.
+    /// Bytes of its queues, states and scratch, of its last checkpoint, and of itself.
     pub(crate) fn memory_bytes(&self) -> u64 {
         let rings = self.inputs().chain(self.output.get()).map(Ring::bytes).sum::<usize>();
         let blocks = self.blocks.len() * (size_of::<super::block::Block>() + self.block_bytes());
-        (size_of::<Self>() + rings + blocks) as u64
+        let kept = super::checkpoint::last(self).map_or(0, |last| last.bytes().len());
+        (size_of::<Self>() + rings + blocks + kept) as u64
     }
 
     fn block_bytes(&self) -> usize {

@@ -550,6 +550,7 @@ static void a_large_state_comes_back_whole(void) {
   rk_runtime_t *runtime = make_runtime(1);
   const size_t state = (1u << 20) + 40;
   unsigned char *bytes, *again;
+  uint64_t held, more;
   rk_kernel_t kernel, other;
   size_t size, i;
   OK(add_program(runtime, "large", on_count, state, NULL));
@@ -559,7 +560,13 @@ static void a_large_state_comes_back_whole(void) {
   CHECK(size == HEADER + 3 * state + CHECKSUM);
   bytes = (unsigned char *)malloc(size);
   again = (unsigned char *)malloc(size);
+  held = metrics_of(kernel).host_memory_used_bytes;
   OK(rk_checkpoint(kernel, bytes, size, NULL));
+  /* What is kept of it is counted, once. */
+  more = metrics_of(kernel).host_memory_used_bytes - held;
+  CHECK(more >= 3 * state && more < 7 * state);
+  OK(rk_checkpoint(kernel, bytes, size, NULL));
+  CHECK(metrics_of(kernel).host_memory_used_bytes - held == more);
   for (i = 0; i < 3 * state; i += 4099) {
     bytes[HEADER + i] ^= 1;
     CHECK_STATUS(rk_restore(kernel, bytes, size), RK_ERR_INVALID_ARGUMENT);

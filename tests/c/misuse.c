@@ -121,6 +121,9 @@ static void handle_is(rk_kernel_t kernel) {
   BAD(rk_watch(kernel, RK_WATCH_STATE, 0), RK_ERR_INVALID_HANDLE);
   BAD(rk_call_async(kernel, &message, 0, 0, &op), RK_ERR_INVALID_HANDLE);
   BAD(rk_terminate_async(kernel, 0, 0, &op), RK_ERR_INVALID_HANDLE);
+  BAD(rk_checkpoint(kernel, &message, sizeof message, &count), RK_ERR_INVALID_HANDLE);
+  BAD(rk_checkpoint(kernel, NULL, 0, NULL), RK_ERR_INVALID_HANDLE);
+  BAD(rk_restore(kernel, &message, sizeof message), RK_ERR_INVALID_HANDLE);
 }
 
 static void handles_that_are_zero_random_stale_or_of_a_dead_runtime(void) {

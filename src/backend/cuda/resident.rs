@@ -6,7 +6,7 @@
 //! device   states | peer rings | large payloads           given back when the last block has ended
 //! ```
 //! A kernel with a block that never came to its end keeps all of it for ever. What states are copied through is mapped memory
-//! that comes with the first checkpoint or restore and stays until the kernel is gone: a copy that was given up may still be written.
+//! that comes with the first checkpoint or restore and stays until the last block has ended: a copy that was given up may still be written.
 //!
 //! # Copies of states
 //! Each block copies its own, asked by a command (D16 in the device's header): no call of the driver, which might wait for our own
@@ -329,7 +329,7 @@ impl Resident {
         }
         self.pool.vacate(self.first, self.plan.grid as u32);
         drop(is_gone);
-        drop(memory);
+        drop((memory, lock(&self.staging).take()));
     }
 }
 
@@ -460,6 +460,7 @@ impl Driver for Resident {
         metrics.bytes_to_device = kernel.blocks.iter().map(|block| block.counters.bytes_out.get()).sum();
         metrics.host_memory_used_bytes +=
             self.plan.inputs as u64 + (self.plan.mapped - self.plan.outboxes) as u64;
+        metrics.host_memory_used_bytes += lock(&self.staging).as_ref().map_or(0, |piece| piece.size() as u64);
         if self.pool.shape.once {
             metrics.invocations = self.launches.load(Ordering::Relaxed);
         }

@@ -122,6 +122,7 @@ impl Seat {
         zero(offset_of!(SeatControl, sends_done));
         zero(offset_of!(SeatControl, restarts));
         zero(offset_of!(SeatControl, route_version));
+        zero(offset_of!(SeatControl, transfer));
         self.pool.control(self.index, offset_of!(SeatControl, tenant)).store(tenant, Ordering::Relaxed);
     }
 
