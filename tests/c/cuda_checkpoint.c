@@ -184,6 +184,66 @@ static void a_large_state_goes_there_and_back(void) {
   }
 }
 
+static rk_kernel_t meeting;
+static volatile int stop;
+static volatile uint64_t met;
+
+/* All blocks are asked to meet, one after the other: those that were asked wait inside their handlers for the others. */
+static void *let_them_meet(void *argument) {
+  rk_message_t message = check_message("m", 1);
+  (void)argument;
+  message.type = 3; /* times */
+  while (!stop) {
+    uint32_t b;
+    for (b = 0; b < BLOCKS; b++) {
+      message.block = b;
+      if (rk_send(meeting, &message, MS(20000)) != RK_OK) return &meeting;
+      sched_yield();
+    }
+    met++;
+  }
+  return NULL;
+}
+
+static void a_checkpoint_waits_until_blocks_that_meet_have_parted(void) {
+  static unsigned char bytes[BYTES];
+  rk_launch_options_t options = RK_LAUNCH_OPTIONS_INIT;
+  pthread_t thread;
+  void *failed;
+  rk_message_t out;
+  uint64_t received = 0;
+  size_t size;
+  int i;
+  OK(create(1, "one_barrier", one_barrier, sizeof(one_state_t)));
+  options.program = "one_barrier";
+  options.grid_size = BLOCKS;
+  options.block_size = 64;
+  options.flags = RK_LAUNCH_COOPERATIVE;
+  options.output_queue_capacity = 4096;
+  OK(rk_launch(runtimes[1], "k", &options, &meeting));
+  stop = 0;
+  met = 0;
+  CHECK(pthread_create(&thread, NULL, let_them_meet, NULL) == 0);
+  for (i = 0; i < 100 || met < 20; i++) {
+    OK(rk_checkpoint(meeting, bytes, sizeof bytes, &size));
+    if (i % 2) OK(rk_restore(meeting, bytes, size));
+    while (rk_receive(meeting, &out, 0) == RK_OK) {
+      CHECK(out.type == 3); /* nobody was told that the barrier is broken */
+      received++;
+      OK(rk_release(&out));
+    }
+  }
+  stop = 1;
+  CHECK(pthread_join(thread, &failed) == 0 && failed == NULL);
+  while (received < met * BLOCKS) {
+    OK(rk_receive(meeting, &out, MS(20000)));
+    CHECK(out.type == 3);
+    received++;
+    OK(rk_release(&out));
+  }
+  OK(rk_runtime_destroy(runtimes[1]));
+}
+
 static void a_launch_for_a_copy_that_fails_changes_nothing(void) {
   static unsigned char bytes[BYTES];
   rk_kernel_t kernel;
@@ -287,6 +347,7 @@ int main(int argc, char **argv) {
   RUN(a_state_goes_from_the_cpu_to_the_device_and_back);
   RUN(a_checkpoint_beside_resident_kernels_waits_for_no_driver);
   RUN(a_large_state_goes_there_and_back);
+  RUN(a_checkpoint_waits_until_blocks_that_meet_have_parted);
   RUN(a_launch_for_a_copy_that_fails_changes_nothing);
   RUN(no_memory_for_a_copy_is_said);
   RUN(a_device_that_is_lost_is_said);
