@@ -42,7 +42,7 @@ says() {
   run "$example" && printf '%s\n' "$@" | diff - "$out/$example.out"
 }
 
-for example in hello lifecycle zero_copy batch ring pipeline wordcount latency cuda_echo; do
+for example in hello lifecycle zero_copy batch ring checkpoint pipeline wordcount latency cuda_echo; do
   step "$example builds without warnings" build $example
   step "$example has fewer than 100 lines" short $example
 done
@@ -60,6 +60,16 @@ step "lifecycle" says lifecycle \
 step "zero_copy" says zero_copy 'frame 1: energy 4096' 'frame 2: energy 16384' 'frame 3: energy 36864'
 step "batch" says batch '100000 squares, sum 333328333350000'
 step "ring" says ring '100 kernels passed the token 10000 times, each as often as the others'
+
+# The second run goes on where the first stopped; of a file that was changed nothing is taken.
+goes_on() {
+  rm -f "$out/states"
+  "$out/checkpoint" "$out/states" > "$out/checkpoint.out" && "$out/checkpoint" "$out/states" >> "$out/checkpoint.out" &&
+    printf '%s messages so far\n' 10 20 | diff - "$out/checkpoint.out" || return 1
+  printf x | dd of="$out/states" bs=1 seek=200 conv=notrunc 2> /dev/null
+  ! "$out/checkpoint" "$out/states" 2> "$out/checkpoint.err" && grep -q 'RK_ERR_INVALID_ARGUMENT.*checksum' "$out/checkpoint.err"
+}
+step "checkpoint" goes_on
 
 # The ten most frequent words as the shell counts them.
 by_shell() {
