@@ -131,7 +131,7 @@ enum {
   RKD_REPLY_KERNEL = 2, /* to the kernel that is the subject */
   RKD_EMIT = 3,
   RKD_SEND = 4,    /* to the kernel that is the subject, through the host */
-  RKD_DEAD = 5,    /* a message to the kernel that is the subject; status and reason say why */
+  RKD_DEAD = 5,    /* a message to the kernel that is the subject, or a peer's from there; status and reason say why */
   RKD_FAILED = 6,  /* the host's message at the position that is the subject was answered with status */
   RKD_EXPIRED = 7, /* the host's message at the position that is the subject */
   RKD_LEFT = 8,    /* a peer's message that was not handled before the end */
@@ -528,7 +528,7 @@ RKP_DEVICE rkd_u64 rkd_bytes(const char *in, rkd_u64 left) {
 /* Puts a record into the outbox, by thread 0; waits for room, which the host always makes. Everything in registers: a
  * struct would be in local memory, which is as far away as any. */
 RKP_COLD void rkd_record_out(rk_context_t *c, rkd_u32 op, rkd_u32 block, rkd_u64 correlation, rkd_u64 subject,
-                             rkd_u64 deadline, rkd_u32 tag, int status, const void *payload, rkd_u64 size) {
+                             rkd_u64 deadline, rkd_u32 tag, int status, const void *payload, rkd_u64 size, rkd_u64 stamp) {
   const rkd_u64 capacity = 1ull << c->tenant.outbox_shift;
   const rkd_u64 position = c->outbox_tail;
   const rkd_u64 express = c->tenant.express_out;
@@ -543,8 +543,8 @@ RKP_COLD void rkd_record_out(rk_context_t *c, rkd_u32 op, rkd_u32 block, rkd_u64
     rkp_store_relaxed_sys(&c->status->heartbeat, ++c->polls); /* it waits, it does not hang */
     rkp_sleep(200);
   }
-  rkd_u64 stamp = 0;
-  if (op & RKD_STAMP || c->tenant.flags & RK_LAUNCH_TIMESTAMPS) stamp = rkd_tick(c);
+  /* A message that is given up keeps the time of who sent it. */
+  if (!stamp && (op & RKD_STAMP || c->tenant.flags & RK_LAUNCH_TIMESTAMPS)) stamp = rkd_tick(c);
   op &= ~RKD_STAMP;
   const rkd_u32 low = (rkd_u32)c->taken << 7 | (rkd_u32)(stamp & 127); /* D11 */
   char *entry = (char *)express + (position % RKD_EXPRESS_ENTRIES) * 256u;
@@ -630,7 +630,7 @@ RKP_DEVICE rk_status_t rkd_check(const rk_context_t *ctx, const rk_message_t *me
 
 RKP_DEVICE rk_status_t rkd_put_out(rk_context_t *ctx, const rk_message_t *message, rkd_u32 op, rkd_u64 subject, rkd_u64 correlation) {
   rkd_record_out(ctx, op, message->block, correlation, subject, message->deadline_ns, message->type, 0, message->payload,
-                 message->payload_size);
+                 message->payload_size, 0);
   return RK_OK;
 }
 
@@ -737,7 +737,7 @@ RKP_COLD rk_status_t rkd_send(rk_context_t *ctx, rkd_u32 number, const rk_messag
     rkd_u64 size = message->payload_size;
     if (size > ctx->tenant.payload_max) size = ctx->tenant.payload_max;
     rkd_record_out(ctx, RKD_DEAD | RK_DEAD_TERMINATED << 8, message->block, message->correlation, route->handle,
-                   message->deadline_ns, message->type, RK_ERR_TERMINATED, message->payload, size);
+                   message->deadline_ns, message->type, RK_ERR_TERMINATED, message->payload, size, 0);
   }
   return RK_OK;
 }
@@ -852,11 +852,12 @@ RKP_DEVICE void rkd_idle(rk_context_t *c, rkd_u32 lane, rkd_u32 most_ns) {
   if (c->sleep_ns) rkp_sleep((rkd_u32)c->sleep_ns);
 }
 
-/* A peer's message at head that nobody will handle goes out as a record, by lane 0. */
+/* A peer's message at head that nobody will handle goes out as a record, by lane 0. Where other records say a block, it says the node
+ * of its time. */
 RKP_COLD void rkd_give_up_peer(rk_context_t *c, const char *slot, rkd_u32 op, int status) {
   const rkd_slot *header = (const rkd_slot *)slot;
-  rkd_record_out(c, op, c->tenant.block, header->correlation, header->source, header->meta, header->tag, status, slot + 64,
-                 header->payload_size);
+  rkd_record_out(c, op, header->node, header->correlation, header->source, header->meta, header->tag, status, slot + 64,
+                 header->payload_size, (header->physical >> 4) << 7 | (header->logical & 127u));
 }
 
 RKP_DEVICE char *rkd_peer_slot(const rk_context_t *c) {
@@ -1008,7 +1009,7 @@ RKP_DEVICE bool rkd_take(rk_context_t *c, const char *slot, bool from_peer, rkd_
       if (from_peer) {
         rkd_give_up_peer(c, slot, RKD_DEAD | RK_DEAD_EXPIRED << 8, RK_ERR_TIMEOUT);
       } else {
-        rkd_record_out(c, RKD_EXPIRED, 0, 0, c->input_head, 0, 0, RK_ERR_TIMEOUT, 0, 0);
+        rkd_record_out(c, RKD_EXPIRED, 0, 0, c->input_head, 0, 0, RK_ERR_TIMEOUT, 0, 0, 0);
       }
       if (from_peer) {
         rkd_peer_advance(c);
@@ -1299,7 +1300,7 @@ RKP_DEVICE void rkd_finish(rk_context_t *c) {
     if (c->from_peer) {
       rkd_give_up_peer(c, rkd_peer_slot(c), RKD_DEAD | RK_DEAD_HANDLER << 8, status);
     } else {
-      rkd_record_out(c, RKD_FAILED, 0, 0, c->input_head, 0, 0, status, 0, 0);
+      rkd_record_out(c, RKD_FAILED, 0, 0, c->input_head, 0, 0, status, 0, 0, 0);
     }
     if (status == RK_ERR_KERNEL_FAILED) c->fault = 1;
   }

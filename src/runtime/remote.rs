@@ -57,6 +57,7 @@ pub(crate) enum Op {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record<'a> {
     pub(crate) op: Op,
+    /// Of a message that is given up: the node of its time.
     pub(crate) block: u32,
     pub(crate) correlation: u64,
     pub(crate) deadline_ns: u64,
@@ -145,9 +146,12 @@ pub(super) fn turn(turn: &Turn<'_>, remote: &dyn Remote, ring: &Ring) -> Option<
     while remote.take_record(&mut |record| {
         release(ring.head() + ahead(record.taken, ring.head()));
         let mut record = *record;
-        // Stamps are the kernel's, whatever it says with them.
+        // Stamps are the kernel's, whatever it says with them; but a message that it gives up keeps its sender's.
         if record.timestamp.physical_ns != 0 {
-            record.timestamp.node = kernel.clock.node();
+            record.timestamp.node = match record.op {
+                Op::Dead(..) | Op::Left(_) => record.block,
+                _ => kernel.clock.node(),
+            };
         }
         deliver(turn, ring, &record);
         // The record's place is given back after this: a block that waited for it knows, before it takes a message more.

@@ -316,6 +316,56 @@ static void send_from_the_future(rk_runtime_t *runtime, int64_t ahead, seen_t *s
   OK(rk_destroy(kernel));
 }
 
+/* From the host: on by route 0, with the deadline and the type of the message, and a reply with a time of this kernel. From a kernel: fails. */
+static rk_status_t on_give_up(rk_context_t *ctx, const rk_message_t *message) {
+  rk_message_t next = *message, out;
+  seen_t seen;
+  rk_status_t status;
+  if (message->source != 0) return 9;
+  next.block = 0;
+  status = rk_context_send(ctx, 0, &next);
+  if (status != RK_OK) return status;
+  seen.message = message->timestamp;
+  seen.now = rk_context_now(ctx);
+  out = check_message(&seen, sizeof seen);
+  return rk_context_reply(ctx, &out);
+}
+
+static void a_dead_letter_has_the_time_of_who_sent_it(void) {
+  static const uint32_t reasons[] = {RK_DEAD_HANDLER, RK_DEAD_EXPIRED, RK_DEAD_TERMINATED};
+  rk_runtime_t *runtime = make_runtime(2);
+  uint32_t route, i;
+  OK(add_program(runtime, "give_up", on_give_up, 0, NULL));
+  for (i = 0; i < 3; i++) {
+    rk_message_t out, message = check_message("m", 1);
+    rk_kernel_t from, to;
+    rk_dead_letter_t letter;
+    seen_t seen;
+    OK(launch(runtime, "from", "give_up", 1, RK_LAUNCH_TIMESTAMPS, &from));
+    OK(launch(runtime, "to", "give_up", 1, RK_LAUNCH_TIMESTAMPS, &to));
+    OK(rk_connect(from, to, &route));
+    if (reasons[i] != RK_DEAD_HANDLER) OK(rk_deactivate(to));
+    if (reasons[i] == RK_DEAD_EXPIRED) message.deadline_ns = check_now() + MS(check_slow() ? 2000 : 200);
+    OK(rk_call(from, &message, &out, MS(20000)));
+    seen = seen_in(&out);
+    OK(rk_release(&out));
+    if (message.deadline_ns) {
+      while (check_now() < message.deadline_ns + MS(2)) check_sleep_ms(1);
+      OK(rk_activate(to));
+    }
+    if (reasons[i] == RK_DEAD_TERMINATED) OK(rk_terminate(to, MS(20000)));
+    OK(rk_receive_dead_letter(runtime, &letter, MS(20000)));
+    CHECK(letter.reason == reasons[i] && letter.message.source == from.id && letter.kernel.id == to.id);
+    /* Sent after the message came, before this time was asked for, by the same clock. */
+    CHECK(letter.message.timestamp.node == seen.now.node && is_later(letter.message.timestamp, seen.message));
+    CHECK(is_later(seen.now, letter.message.timestamp));
+    OK(rk_release(&letter.message));
+    OK(rk_destroy(from));
+    OK(rk_destroy(to));
+  }
+  OK(rk_runtime_destroy(runtime));
+}
+
 static void a_time_from_the_near_future_is_followed(void) {
   rk_runtime_t *runtime = make_runtime(1);
   uint64_t before = wall_now();
@@ -383,6 +433,7 @@ int main(int argc, char **argv) {
     RUN(lesson_06_times_of_a_kernel_differ_whatever_way_they_take);
     RUN(what_follows_from_a_message_is_later);
     RUN(a_call_from_a_handler_is_on_the_way);
+    RUN(a_dead_letter_has_the_time_of_who_sent_it);
     RUN(a_time_from_the_near_future_is_followed);
     RUN(a_wall_clock_that_is_set_back_takes_no_clock_with_it);
   }
