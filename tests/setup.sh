@@ -9,13 +9,19 @@ rust_minimum=1.88
 # command:package
 demo_tools="cc:gcc pkg-config:pkg-config readelf:binutils"
 test_tools="$demo_tools gcc:gcc g++:g++ clang:clang clang++:clang cmake:cmake make:make valgrind:valgrind nm:binutils"
+# pkg-config's module:package; the demo does without.
+test_modules="libuv:libuv1-dev"
 
 tools=$demo_tools
-[ "$what" = demo ] || tools=$test_tools
+modules=""
+[ "$what" = demo ] || { tools=$test_tools && modules=$test_modules; }
 
 packages=""
 for tool in $tools; do
   command -v "${tool%%:*}" > /dev/null 2>&1 || packages="$packages ${tool##*:}"
+done
+for module in $modules; do
+  pkg-config --exists "${module%%:*}" 2> /dev/null || packages="$packages ${module##*:}"
 done
 # gcc alone does not bring the headers of the C library.
 [ -e /usr/include/stdio.h ] || packages="$packages libc6-dev"
