@@ -83,6 +83,7 @@ else
   skipped=$((skipped + 1))
   echo "SKIPPED libuv: pkg-config does not know it (on Debian: libuv1-dev)"
 fi
+step "asyncio" timeout 200 python3 "$here/tests/asyncio_events.py" "$prefix/lib/libringkernel.so"
 
 # The ten most frequent words as the shell counts them.
 by_shell() {

@@ -8,7 +8,7 @@ rust_minimum=1.88
 
 # command:package
 demo_tools="cc:gcc pkg-config:pkg-config readelf:binutils"
-test_tools="$demo_tools gcc:gcc g++:g++ clang:clang clang++:clang cmake:cmake make:make valgrind:valgrind nm:binutils"
+test_tools="$demo_tools gcc:gcc g++:g++ clang:clang clang++:clang cmake:cmake make:make valgrind:valgrind nm:binutils python3:python3"
 # pkg-config's module:package; the demo does without.
 test_modules="libuv:libuv1-dev"
 
