@@ -21,7 +21,7 @@ suites="conformance_message conformance_call conformance_handler conformance_lif
 conformance_batch conformance_counts conformance_process conformance_reentry conformance_route conformance_shutdown \
 conformance_state conformance_time conformance_end conformance_events conformance_restart conformance_pipeline \
 conformance_checkpoint conformance_clock conformance_deadline misuse misuse_handles misuse_memory"
-programs="layout $suites fork fork_busy exit thread_end idle idle_waits stress stress_kernels stress_streams soak soak_streams"
+programs="layout $suites fork fork_busy exit thread_end idle idle_waits stress stress_kernels stress_streams stress_events soak soak_streams"
 
 LD_LIBRARY_PATH=$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export LD_LIBRARY_PATH
@@ -71,7 +71,7 @@ done
 # lesson 7: the same answers from a debug build, where an overflow is a panic.
 mkdir -p "$out/debug"
 ln -sf "$debug/libringkernel.so" "$out/debug/libringkernel.so.0"
-for program in $suites stress stress_kernels stress_streams; do
+for program in $suites stress stress_kernels stress_streams stress_events; do
   step "debug library $program" env RK_TEST_SLOW=1 LD_LIBRARY_PATH="$out/debug" timeout 900 "$out/$program.gcc-c99"
 done
 
@@ -86,11 +86,11 @@ grind() {
   RK_TEST_SLOW=1 timeout 900 valgrind --quiet --leak-check=full --show-leak-kinds=definite \
     --errors-for-leak-kinds=definite --error-exitcode=99 --fair-sched=yes "$@"
 }
-for program in layout $suites; do
+for program in layout $suites stress_events; do
   step "valgrind $program" grind "$out/$program.gcc-c99"
 done
 
-for program in $suites stress stress_kernels stress_streams; do
+for program in $suites stress stress_kernels stress_streams stress_events; do
   step "compile $program sanitized" compile gcc \
     "-std=c99 -fsanitize=address,undefined -fno-sanitize-recover=all" "$program" "$out/$program.san"
   # The library's threads may have been stopped in the middle of anything when the process ends.
