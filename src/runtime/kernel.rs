@@ -197,7 +197,7 @@ pub(crate) struct Kernel {
     pub(crate) destroyed: AtomicBool,
     /// The event queue has a watch of it.
     pub(crate) watched: AtomicBool,
-    extra: OnceBox<Extra>,
+    pub(super) extra: OnceBox<Extra>,
 }
 
 /// What most kernels do not need for most of their life.
@@ -281,19 +281,9 @@ impl Kernel {
         self.me.upgrade()
     }
 
-    #[inline]
-    pub(crate) fn is_watched(&self) -> bool {
-        self.watched.load(Ordering::Relaxed)
-    }
-
     /// Made if need be.
     pub(crate) fn extra(&self) -> &Extra {
         self.extra.get_or_init(Box::default)
-    }
-
-    /// Times that a block of it was restarted.
-    pub(crate) fn restarts(&self) -> u64 {
-        self.extra.get().map_or(0, |extra| extra.restarts.count())
     }
 
     /// If it was made.

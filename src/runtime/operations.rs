@@ -10,7 +10,7 @@ use super::options::LaunchOptions;
 use super::owner::Runtime;
 use crate::error::{Error, Result};
 use crate::layout::*;
-use crate::sync::{Arc, monotonic_ns};
+use crate::sync::{Arc, Ordering, monotonic_ns};
 
 /// A launch is over: its operation is complete, unless its kernel has to be taken away first.
 fn launched(core: &Core, op: u64, result: Result<KernelHandle>) {
@@ -138,6 +138,11 @@ impl KernelHandle {
 }
 
 impl Kernel {
+    #[inline]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Relaxed)
+    }
+
     /// Output was published: wakes who waits for it, and tells the event queue if it is watched.
     #[inline]
     pub(crate) fn output_was_published(&self) {

@@ -85,6 +85,13 @@ impl Restarts {
     }
 }
 
+impl Kernel {
+    /// Times that a block of it was restarted.
+    pub(crate) fn restarts(&self) -> u64 {
+        self.extra.get().map_or(0, |extra| extra.restarts.count())
+    }
+}
+
 /// Restarts that were granted and still count.
 #[derive(Debug, Default)]
 struct Granted {
