@@ -18,6 +18,10 @@
 //! Emitter: publish; light fence (E1); a waiter? then tell. Who arms a watch counts as a waiter of the kernel's output: `waiters += 1`; heavy
 //! fence (E2); look; if there is something, the event is there at once. That is the pair of `ring/wait.rs`, and the hot path of a kernel that is not
 //! watched is what it was. A state is read under the lock after it was written, so the last to come finds the newest.
+//! Who watches says so in the kernel, full fence (V1), then reads its state and afterwards looks whether it is still in the table; who changes
+//! the state or removes the kernel does that, full fence (V2), then looks whether it is watched. At least one sees the other: no change
+//! is missed, and a watch that met the destruction of its kernel is ended by one of the two, so that it keeps no places.
+//! What a watch that has ended had to tell is taken out of the queue with it.
 //!
 //! # The descriptor
 //! It is readable exactly while the queue is not empty, as both change under the lock.
@@ -36,13 +40,13 @@ use crate::error::{Error, Result};
 use crate::layout::*;
 use crate::process::Signal;
 use crate::ring::{EventCount, Ring};
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, fence, lock};
 
 /// Numbers of operations; all runtimes of the process share them.
 static NEXT_OP: AtomicU64 = AtomicU64::new(1);
 
 /// Something to be polled.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Ready {
     Done(u64),
     Readable(u64),
@@ -190,11 +194,32 @@ impl Queue {
 
     /// Ends a watch for messages.
     fn disarm(&mut self, kernel: &Kernel) {
-        if let Some(watch) = self.watches.get_mut(&kernel.handle) {
-            if watch.readable == Readable::Armed {
-                kernel.readable.leave();
+        let Some(watch) = self.watches.get_mut(&kernel.handle) else { return };
+        match std::mem::replace(&mut watch.readable, Readable::Off) {
+            Readable::Armed => kernel.readable.leave(),
+            Readable::Pending => self.take_back(Ready::Readable(kernel.handle)),
+            Readable::Fired | Readable::Off => {}
+        }
+    }
+
+    /// Ends a watch, whose events nobody polls any more.
+    fn unwatch(&mut self, kernel: &Kernel) {
+        self.disarm(kernel);
+        if let Some(watch) = self.watches.remove(&kernel.handle) {
+            self.taken -= places(watch.interest);
+            if watch.is_state_pending {
+                self.take_back(Ready::State(kernel.handle));
             }
-            watch.readable = Readable::Off;
+        }
+    }
+
+    /// What was pushed is not to be polled after all; rare, so it is looked for.
+    fn take_back(&mut self, ready: Ready) {
+        self.ready.retain(|other| *other != ready);
+        if self.ready.is_empty()
+            && let Some(signal) = &self.signal
+        {
+            signal.clear();
         }
     }
 }
@@ -428,19 +453,17 @@ impl Events {
         Ok(queue.signal.as_ref().map_or(-1, Signal::descriptor))
     }
 
-    /// `rk_watch`.
+    /// `rk_watch`. Whether the kernel is still there is to be looked at afterwards (V1).
     pub(crate) fn watch(&self, kernel: &Kernel, interest: u32, user_data: u64) -> Result<()> {
         let mut queue = lock(&self.queue);
         let had = queue.watches.get(&kernel.handle).map_or(0, |watch| places(watch.interest));
         self.check_room(&queue, places(interest).saturating_sub(had))?;
-        queue.disarm(kernel);
-        if let Some(old) = queue.watches.remove(&kernel.handle) {
-            queue.taken -= places(old.interest);
-        }
+        queue.unwatch(kernel);
         if interest == 0 {
             kernel.watched.store(false, Ordering::SeqCst);
         } else {
             kernel.watched.store(true, Ordering::SeqCst);
+            fence(Ordering::SeqCst); // V1
             queue.taken += places(interest);
             let state = kernel.state().code();
             let readable = Readable::Off;
@@ -493,12 +516,9 @@ impl Events {
     pub(crate) fn forget(&self, kernel: &Kernel) {
         let mut queue = lock(&self.queue);
         queue.disarm(kernel);
-        let Some(watch) = queue.watches.get_mut(&kernel.handle) else { return };
-        watch.is_gone = true;
-        if !watch.is_state_pending {
-            let places = places(watch.interest);
-            queue.watches.remove(&kernel.handle);
-            queue.taken -= places;
+        match queue.watches.get_mut(&kernel.handle) {
+            Some(watch) if watch.is_state_pending => watch.is_gone = true,
+            _ => queue.unwatch(kernel),
         }
     }
 

@@ -14,7 +14,7 @@ use super::{block, blocking, calls, context};
 use crate::error::{self, Error, Result};
 use crate::layout::*;
 use crate::limits::{COARSE_SURE_NS, FULL_LOOKS, FULL_SPINS, HANDLE_INDEX_BITS, TABLE_CHUNK};
-use crate::sync::{Arc, AtomicU64, Ordering, monotonic_coarse_ns, monotonic_ns};
+use crate::sync::{Arc, AtomicU64, Ordering, fence, monotonic_coarse_ns, monotonic_ns};
 
 static KERNELS: Table<Kernel, { (1 << HANDLE_INDEX_BITS) / TABLE_CHUNK }> = Table::new();
 static GENERATION: AtomicU64 = AtomicU64::new(1);
@@ -41,6 +41,7 @@ pub(crate) fn remove(kernel: &Arc<Kernel>) -> bool {
     let removed = KERNELS.remove(index, |found| found.handle == kernel.handle);
     if removed {
         kernel.core.forget(kernel);
+        fence(Ordering::SeqCst); // V2
         if kernel.is_watched() {
             kernel.core.events.forget(kernel);
         }

@@ -10,7 +10,7 @@ use super::options::LaunchOptions;
 use super::owner::Runtime;
 use crate::error::{Error, Result};
 use crate::layout::*;
-use crate::sync::{Arc, Ordering, monotonic_ns};
+use crate::sync::{Arc, Ordering, fence, monotonic_ns};
 
 /// A launch is over: its operation is complete, unless its kernel has to be taken away first.
 fn launched(core: &Core, op: u64, result: Result<KernelHandle>) {
@@ -133,7 +133,12 @@ impl KernelHandle {
             let rule = "it has bits that are no RK_WATCH_*";
             return Err(Error::OutOfRange { argument: "interest", value: i128::from(interest), rule });
         }
-        kernel.core.events.watch(&kernel, interest, user_data)
+        let events = &kernel.core.events;
+        events.watch(&kernel, interest, user_data)?;
+        self.get().map(drop).inspect_err(|_| {
+            // It was destroyed meanwhile, perhaps by somebody who did not know that it is watched. Ending a watch needs no room.
+            let _ = events.watch(&kernel, 0, 0);
+        })
     }
 }
 
@@ -168,6 +173,7 @@ impl Kernel {
 
     /// The state may have changed.
     pub(crate) fn state_may_have_changed(&self) {
+        fence(Ordering::SeqCst); // V2
         if self.is_watched() {
             self.core.events.note_state(self);
         }

@@ -98,6 +98,7 @@ static void a_call_that_fails_completes_with_why(void) {
   OK(rk_call_async(kernel, &request, RK_FOREVER, 1, &op));
   OK(next_but_letters(runtime, &event));
   CHECK(event.op.id == op.id && event.status == RK_ERR_KERNEL_FAILED);
+  UNTIL(state_of(kernel) == RK_STATE_FAILED); /* a device answers before that is known here */
   CHECK_STATUS(rk_call_async(kernel, &request, RK_FOREVER, 1, &op), RK_ERR_KERNEL_FAILED);
   /* Nobody answers: its time, or its kernel's end. */
   OK(rk_call_async(sink, &request, MS(30), 2, &op));
@@ -397,6 +398,40 @@ static void the_descriptor_is_readable_while_events_wait(void) {
   OK(rk_runtime_destroy(runtime));
 }
 
+/* As there is nothing to poll, nothing wakes a loop. */
+static void a_watch_that_is_taken_back_leaves_nothing_behind(void) {
+  rk_runtime_t *runtime = make_runtime(1);
+  rk_kernel_t kernel = launched(runtime, "k", "echo");
+  rk_message_t request = check_message("x", 1);
+  rk_event_t event;
+  int fd = -1, i;
+  OK(rk_event_fd(runtime, &fd));
+  OK(rk_send(kernel, &request, 0));
+  UNTIL(metrics_of(kernel).output_queue_depth == 1);
+  OK(rk_watch(kernel, RK_WATCH_READABLE, 1));
+  CHECK(is_readable(fd));
+  OK(rk_watch(kernel, 0, 0));
+  CHECK(!is_readable(fd));
+  CHECK_STATUS(none(runtime), RK_ERR_EMPTY);
+  for (i = 0; i < 100; i++) OK(rk_watch(kernel, RK_WATCH_READABLE, (uint64_t)i));
+  OK(next(runtime, &event));
+  CHECK(event.kind == RK_EVENT_READABLE && event.user_data == 99 && !is_readable(fd));
+  OK(rk_watch(kernel, RK_WATCH_STATE, 2));
+  OK(rk_deactivate(kernel));
+  CHECK(is_readable(fd));
+  OK(rk_watch(kernel, RK_WATCH_STATE, 3));
+  CHECK(!is_readable(fd)); /* it is watched from this state on */
+  OK(rk_activate(kernel));
+  OK(next(runtime, &event));
+  CHECK(event.kind == RK_EVENT_STATE && event.user_data == 3 && event.state == RK_STATE_ACTIVE && !is_readable(fd));
+  OK(rk_watch(kernel, RK_WATCH_READABLE, 4));
+  CHECK(is_readable(fd));
+  OK(rk_destroy(kernel)); /* nobody could receive any more */
+  CHECK(!is_readable(fd));
+  CHECK_STATUS(none(runtime), RK_ERR_EMPTY);
+  OK(rk_runtime_destroy(runtime));
+}
+
 static void what_is_wrong_is_answered(void) {
   rk_runtime_t *runtime = make_runtime(1);
   rk_kernel_t kernel = launched(runtime, "k", "echo"), nothing = {0};
@@ -525,6 +560,7 @@ int main(int argc, char **argv) {
     RUN(states_are_told_the_newest_one);
     RUN(a_dead_letter_is_announced_until_there_is_none);
     RUN(the_descriptor_is_readable_while_events_wait);
+    RUN(a_watch_that_is_taken_back_leaves_nothing_behind);
     RUN(what_is_wrong_is_answered);
     RUN(who_polls_is_told_when_the_runtime_is_destroyed);
     RUN(a_shutdown_completes_everything);

@@ -345,6 +345,51 @@ static void run(uint32_t capacity) {
 static void a_small_queue_refuses_and_never_loses(void) { run(24); }
 static void each_accepted_operation_completes_once(void) { run(0); }
 
+static volatile uint64_t watched;
+
+/* Watches the kernel that is there until it is not there any more. */
+static void *watch(void *argument) {
+  rk_kernel_t last = {0}, kernel;
+  (void)argument;
+  while (!stop_all) {
+    rk_status_t status = RK_OK;
+    kernel.id = watched;
+    if (kernel.id == last.id) continue;
+    while (status == RK_OK) status = rk_watch(kernel, RK_WATCH_STATE | RK_WATCH_READABLE, kernel.id);
+    if (status != RK_ERR_INVALID_HANDLE) complain("an odd watch", 0, status);
+    last = kernel;
+  }
+  return NULL;
+}
+
+static void a_watch_against_the_destruction_keeps_no_place(void) {
+  rk_launch_options_t options = options_for("worker", RK_MODE_EVENT_DRIVEN);
+  int round, rounds = check_slow() ? 300 : 10000;
+  rk_kernel_t kernel;
+  rk_event_t event;
+  pthread_t thread;
+  size_t count;
+  set_up(2);
+  watched = 0;
+  CHECK(pthread_create(&thread, NULL, watch, NULL) == 0);
+  for (round = 0; round < rounds && !wrongs; round++) {
+    OK(rk_launch(runtime, "k", &options, &kernel));
+    watched = kernel.id;
+    if (round % 2) sched_yield();
+    OK(rk_destroy(kernel));
+    while (rk_poll(runtime, &event, 1, 0, &count) == RK_OK) continue; /* a last state may have come */
+  }
+  stop_all = 1;
+  CHECK(pthread_join(thread, NULL) == 0);
+  while (rk_poll(runtime, &event, 1, 0, &count) == RK_OK) continue;
+  if (wrongs) printf("%d wrong in %d rounds, the first: %s\n", wrongs, round, wrong);
+  CHECK(wrongs == 0);
+  OK(rk_launch(runtime, "k", &options, &kernel));
+  OK(rk_watch(kernel, RK_WATCH_STATE | RK_WATCH_READABLE, 0)); /* both places are free */
+  OK(rk_runtime_destroy(runtime));
+  free(attempts);
+}
+
 int main(int argc, char **argv) {
   const char *given = getenv("RK_STRESS_SEED");
   fixture_unused();
@@ -353,5 +398,6 @@ int main(int argc, char **argv) {
   fflush(stdout);
   RUN(a_small_queue_refuses_and_never_loses);
   RUN(each_accepted_operation_completes_once);
+  RUN(a_watch_against_the_destruction_keeps_no_place);
   return check_result();
 }
