@@ -94,8 +94,11 @@ impl Drop for Own {
     }
 }
 
+/// Whom the reply to a call is told, and the operation.
+type Told = (Weak<Core>, u64);
+
 /// The operations ([`super::events`]) of calls that nobody waits for, by token.
-static TOLD: Mutex<Option<HashMap<u64, (Weak<Core>, u64)>>> = Mutex::new(None);
+static TOLD: Mutex<Option<HashMap<u64, Told>>> = Mutex::new(None);
 
 thread_local! {
     static OWN: Own = const { Own(std::cell::Cell::new(None)) };
