@@ -273,7 +273,7 @@ static void set_up(uint32_t capacity) {
   options.backend = RK_BACKEND_CPU;
   options.worker_threads = 2;
   options.event_capacity = capacity;
-  total = check_slow() ? 6000 : 200000;
+  total = check_slow() ? 6000 : 100000;
   attempts = (attempt_t *)calloc(total, sizeof *attempts);
   next_attempt = accepted = completed = replies = released = limits = dropped = 0;
   stop_polling = stop_all = wrongs = 0;
@@ -364,7 +364,7 @@ static void *watch(void *argument) {
 
 static void a_watch_against_the_destruction_keeps_no_place(void) {
   rk_launch_options_t options = options_for("worker", RK_MODE_EVENT_DRIVEN);
-  int round, rounds = check_slow() ? 300 : 10000;
+  int round, rounds = check_slow() ? 300 : 5000;
   rk_kernel_t kernel;
   rk_event_t event;
   pthread_t thread;
