@@ -83,8 +83,9 @@
  *      slot's turn where there is a slot (memory of the pool is given back when the pool's device is closed), and the
  *      compare-and-swap fails by the epoch.
  *   D16 A block whose handler failed takes no message until control.restarts is more than the restarts that it has done. The host counts
- *      it up once for each record of such a failure, after that record; each failure has one. The block makes its state zero, with all its
- *      threads, before it takes the next message. Without a restart it waits for the command that ends it.
+ *      it up once for each record of such a failure, after that record; each failure has one. The block makes its state zero, or what
+ *      lies at control.transfer if a state was ever copied (the host puts the last checkpoint there before), with all its threads, before it takes
+ *      the next message. Without a restart it waits for the command that ends it.
  *   D17 A block copies its own state: SAVE to control.transfer, LOAD from there, by all of its threads, between two block
  *      barriers, and then says COPIED. The host asks for it when every block has paused and none waits at the grid's barrier (D14),
  *      so no handler runs in any block before all have answered. What handlers wrote comes before the copy, and what was loaded before the next handler, by the
@@ -110,7 +111,7 @@ struct alignas(16) rkd_16 {
 
 /* ---- The layout; src/layout.rs has the same, and a test compares the two. ---- */
 
-#define RKD_LAYOUT 2u
+#define RKD_LAYOUT 3u
 
 /* What the host asks of a seat: number << 32 | verb. */
 enum { RKD_VACANT = 0, RKD_PAUSE = 1, RKD_RUN = 2, RKD_DRAIN = 3, RKD_STOP = 4, RKD_EXIT = 5, RKD_SAVE = 6, RKD_LOAD = 7 };
@@ -1089,16 +1090,6 @@ RKP_DEVICE void rkd_next(rk_context_t *c, rkd_u32 lane) {
       c->clock_offset = c->poll[3];
       c->unix_offset = c->poll[4];
     }
-    const bool copies = (verb == RKD_SAVE || verb == RKD_LOAD) && c->copied != command;
-    if (copies) {
-      rkp_sync_warp(); /* all have decided alike */
-      if (lane == 0) {
-        c->copied = command;
-        c->copy_from = rkp_load_relaxed_sys(&c->control->transfer);
-        c->action = RKD_DO_COPY;
-      }
-      return;
-    }
     /* No message gets in any more, also not one that the handlers of this block send to it. */
     if ((verb == RKD_DRAIN || verb == RKD_STOP) && !c->closed) {
       rkp_sync_warp();
@@ -1110,9 +1101,22 @@ RKP_DEVICE void rkd_next(rk_context_t *c, rkd_u32 lane) {
       if (lane == 0) c->renews = rkp_load_acquire_sys(&c->control->restarts) != c->restarts; /* H4 */
       rkp_sync_warp();
       if (c->renews) {
-        if (lane == 0) c->action = RKD_DO_RENEW;
+        if (lane == 0) {
+          c->copy_from = rkp_load_relaxed_sys(&c->control->transfer);
+          c->action = RKD_DO_RENEW;
+        }
         return;
       }
+    }
+    const bool copies = (verb == RKD_SAVE || verb == RKD_LOAD) && c->copied != command;
+    if (copies) {
+      rkp_sync_warp(); /* all have decided alike */
+      if (lane == 0) {
+        c->copied = command;
+        c->copy_from = rkp_load_relaxed_sys(&c->control->transfer);
+        c->action = RKD_DO_COPY;
+      }
+      return;
     }
     /* A block that waits at the barrier ends its handler when the others have come, so that they come although they are
      * to pause. They say that they run before they arrive there, so that whoever sees the pause of a block that has left the
@@ -1204,9 +1208,18 @@ RKP_DEVICE void rkd_clear_state(const rk_context_t *c, rkd_u32 thread) {
   for (rkd_u64 at = 16ull * thread; at < c->tenant.state_size; at += 16ull * rkp_threads()) rkp_put16(state + at, zero);
 }
 
-/* A block that failed begins anew (D16). By all threads. */
+RKP_DEVICE void rkd_move_state(const rk_context_t *c, const char *from, char *to, rkd_u32 thread) {
+  for (rkd_u64 at = 16ull * thread; at < c->tenant.state_size; at += 16ull * rkp_threads()) rkp_put16(to + at, rkp_get16(from + at));
+}
+
+/* A block that failed begins anew (D16): with what the host has put where states are copied through, if there is such a place.
+ * By all threads. */
 RKP_COLD void rkd_renew(rk_context_t *c, rkd_u32 thread) {
-  rkd_clear_state(c, thread);
+  if (c->copy_from) {
+    rkd_move_state(c, (const char *)c->copy_from, (char *)c->tenant.state, thread);
+  } else {
+    rkd_clear_state(c, thread);
+  }
   rkp_sync_block();
   if (thread != 0) return;
   c->restarts++;
@@ -1218,9 +1231,12 @@ RKP_COLD void rkd_copy_state(rk_context_t *c, rkd_u32 thread) {
   const bool saves = (c->command & 0xff) == RKD_SAVE;
   char *state = (char *)c->tenant.state;
   char *other = (char *)c->copy_from;
-  const char *from = saves ? state : other;
-  char *to = saves ? other : state;
-  for (rkd_u64 at = 16ull * thread; at < c->tenant.state_size; at += 16ull * rkp_threads()) rkp_put16(to + at, rkp_get16(from + at));
+  /* Of a block that failed and waits for its restart, what it will begin with is there already. */
+  if (!saves) {
+    rkd_move_state(c, other, state, thread);
+  } else if (!c->fault) {
+    rkd_move_state(c, state, other, thread);
+  }
   rkp_sync_block();
   if (thread == 0) rkd_acknowledge(c, RKD_IS_COPIED);
 }

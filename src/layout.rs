@@ -685,7 +685,7 @@ pub(crate) struct SlotHeader {
 pub(crate) const SLOT_SKIPPED: u32 = u32::MAX;
 
 /// Version of the structs below; `RKD_LAYOUT` of `include/ringkernel_device.cuh`, whose head explains them.
-pub(crate) const SEAT_LAYOUT: u32 = 2;
+pub(crate) const SEAT_LAYOUT: u32 = 3;
 
 /// What the host asks of a seat; written by the host only. C++: `rkd_control`.
 #[repr(C, align(128))]

@@ -62,17 +62,6 @@ impl Buffer {
         unsafe { std::slice::from_raw_parts(self.pointer.as_ptr(), self.capacity) }
     }
 
-    /// Makes all bytes zero again.
-    ///
-    /// # Safety
-    /// Nobody else uses the bytes meanwhile.
-    pub(crate) unsafe fn clear(&self) {
-        if self.capacity > 0 {
-            // SAFETY: owned, and the caller's alone by contract.
-            unsafe { self.pointer.as_ptr().write_bytes(0, self.capacity) };
-        }
-    }
-
     /// All bytes, to write.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         if self.capacity == 0 {

@@ -31,12 +31,13 @@
 //!
 //! # What is kept
 //! The last checkpoint, or what was restored last, stays with the kernel: a block that is restarted begins with its part of it
-//! ([`reset_state`]): a restore is that for all blocks at once. A kernel that was never asked has nothing of it.
+//! ([`reset_state`]; of a device it is laid out for it): a restore is that for all blocks at once. A kernel that was never asked has nothing of it.
 #![allow(unsafe_code)]
 
 use super::blocking;
 use super::handle::KernelHandle;
 use super::kernel::{HELD, Kernel};
+use super::supervise::{FAILED, RESTING};
 use crate::error::{Error, Result};
 use crate::layout::RK_ERR_DEVICE;
 use crate::sync::{Arc, lock};
@@ -72,7 +73,7 @@ impl Checkpoint {
     }
 
     /// The state of a block.
-    fn state(&self, index: u32) -> &[u8] {
+    pub(crate) fn state(&self, index: u32) -> &[u8] {
         &self.states()[index as usize * self.state_size..][..self.state_size]
     }
 }
@@ -138,6 +139,9 @@ impl Drop for Hold<'_> {
         }
         kernel.lifecycle.notify_all();
         kernel.schedule_all();
+        // A block that failed in the meantime has waited with what is to be done about it.
+        let waits = |index: &u32| kernel.block(*index).holds(FAILED | RESTING);
+        (0..kernel.options.grid_size).filter(waits).for_each(|index| kernel.poke(index));
     }
 }
 

@@ -115,6 +115,9 @@ pub(crate) trait Driver: Send + Sync {
         Ok(())
     }
 
+    /// A block that runs elsewhere is about to begin anew: makes ready what it begins with.
+    fn stage_state(&self, _kernel: &Kernel, _index: u32) {}
+
     /// Copies the states of all blocks out, one after the other. No handler runs; under the verbs lock.
     fn save_states(&self, kernel: &Kernel, states: &mut [u8]) -> Result<()> {
         checkpoint::save_here(kernel, states);

@@ -10,7 +10,7 @@
 //! 1. The handler returns. Its message becomes a dead letter, which ends its call; its place in the ring is given back; the
 //!    block is FAILED and poked, which makes the runner look here before it takes the next message.
 //! 2. [`Turn::supervise`]: `on_stop`, if the block was started (starts and stops come in pairs); calls that this incarnation
-//!    left unanswered end with `RK_ERR_KERNEL_FAILED`; the state is made new ([`Turn::renew_state`]). What the handler sent
+//!    left unanswered end with `RK_ERR_KERNEL_FAILED`; the state is that of the last checkpoint, or zero (`checkpoint::reset_state`). What the handler sent
 //!    before it failed is sent, and kept output is still kept.
 //! 3. The block is RESTING for `restart_backoff_ns`: it takes no input, so what is queued stays in the ring in its order and what is
 //!    sent is accepted; nobody holds its gate and no thread waits. A timer of the control thread pokes it at the end.
@@ -18,7 +18,7 @@
 //!    before the first.
 //!
 //! A block elsewhere takes no message after one that failed, until it is told to begin anew: steps 1 and 2 are done when its record of
-//! the failure is there, and at the end of the rest it is told, and makes its state zero itself.
+//! the failure is there, and at the end of the rest it is told, and makes its state that of the last checkpoint, or zero, itself.
 //!
 //! # What fences the old incarnation
 //! A context names one invocation of a handler, so one of before names nothing (`context.rs`). A call is answered by its token,
@@ -43,9 +43,9 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 
 use super::block::{Block, Turn};
-use super::kernel::{Kernel, Phase};
+use super::kernel::{HELD, Kernel, Phase};
 use super::options::Restart;
-use super::{calls, log};
+use super::{calls, checkpoint, log};
 use crate::layout::{RK_DEAD_HANDLER, RK_ERR_KERNEL_FAILED, RkStatus};
 use crate::limits::RESTART_TIMES_MAX;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock, monotonic_ns};
@@ -144,6 +144,10 @@ impl Turn<'_> {
         if !self.block.holds(FAILED | RESTING) {
             return true;
         }
+        if control & HELD != 0 {
+            // States are being copied; who does that pokes afterwards.
+            return false;
+        }
         let phase = Kernel::phase(control);
         if self.block.holds(FAILED) {
             self.block.hold(FAILED, false);
@@ -166,6 +170,7 @@ impl Turn<'_> {
     fn restart(&self) {
         self.kernel.extra().restarts.count.fetch_add(1, Ordering::Relaxed);
         if let Some(remote) = &self.block.remote {
+            self.kernel.driver.stage_state(self.kernel, self.index);
             remote.restart();
             self.kernel.driver.schedule(self.kernel, self.index);
         }
@@ -192,7 +197,9 @@ impl Turn<'_> {
         for token in self.body.extra().unanswered.take() {
             calls::fail(token, RK_ERR_KERNEL_FAILED, RK_DEAD_HANDLER);
         }
-        self.renew_state();
+        if self.block.remote.is_none() {
+            checkpoint::reset_state(kernel, self.index);
+        }
         log::write(log::Level::Warn, || {
             format!("block {} of kernel {:?} failed with {status} and is restarted", self.index, &*kernel.id)
         });
@@ -204,15 +211,6 @@ impl Turn<'_> {
             kernel.driver.poke_at(kernel, self.index, until_ns);
         }
         true
-    }
-
-    /// The state of a new incarnation, before its `on_start`: zeros. Here a checkpoint would be put back.
-    fn renew_state(&self) {
-        // SAFETY: no handler of the block runs, and outside of handlers nobody uses its state.
-        #[allow(unsafe_code)]
-        unsafe {
-            self.body.state.clear();
-        }
     }
 }
 

@@ -469,6 +469,58 @@ static void a_start_finds_what_was_restored(void) {
   OK(rk_runtime_destroy(runtime));
 }
 
+/* Counts, and fails if `type` says so. */
+static rk_status_t on_count_or_fail(rk_context_t *ctx, const rk_message_t *message) {
+  if (message->type) ((counted_t *)rk_context_state(ctx))->count = 1000;
+  return message->type ? RK_ERR_KERNEL_FAILED : on_count(ctx, message);
+}
+
+static void a_restarted_block_begins_with_the_last_checkpoint(void) {
+  rk_runtime_t *runtime = make_runtime(2);
+  rk_launch_options_t options = options_for("fails", mode);
+  rk_message_t message = check_message("m", 1);
+  unsigned char bytes[512];
+  rk_kernel_t kernel;
+  size_t size;
+  uint32_t i;
+  OK(add_program(runtime, "fails", on_count_or_fail, sizeof(counted_t), NULL));
+  options.grid_size = 2;
+  options.restart = RK_RESTART_ON_FAILURE;
+  options.restart_max = 10;
+  OK(rk_launch(runtime, "k", &options, &kernel));
+  message.type = 1;
+  for (i = 0; i < 2; i++) CHECK(count_of(kernel, 1) == i + 1);
+  message.block = 1;
+  OK(rk_send(kernel, &message, 0)); /* none was taken yet */
+  for (i = 0; i < 3; i++) CHECK(count_of(kernel, 1) == i + 1);
+  OK(rk_checkpoint(kernel, bytes, sizeof bytes, &size));
+  CHECK(count_of(kernel, 1) == 4 && count_of(kernel, 0) == 1);
+  OK(rk_send(kernel, &message, 0));
+  CHECK(count_of(kernel, 1) == 4 && count_of(kernel, 0) == 2); /* the other block goes on */
+  OK(rk_checkpoint(kernel, bytes, sizeof bytes, &size));
+  CHECK(count_of(kernel, 1) == 5 && count_of(kernel, 0) == 3);
+  OK(rk_restore(kernel, bytes, size));
+  CHECK(count_of(kernel, 1) == 5);
+  OK(rk_send(kernel, &message, 0));
+  CHECK(count_of(kernel, 1) == 5 && count_of(kernel, 0) == 3);
+  /* While it waits for its restart, what it will begin with is what is saved. */
+  OK(rk_destroy(kernel));
+  options.restart_backoff_ns = MS(300);
+  OK(rk_launch(runtime, "k", &options, &kernel));
+  CHECK(count_of(kernel, 1) == 1);
+  OK(rk_checkpoint(kernel, bytes, sizeof bytes, &size));
+  OK(rk_send(kernel, &message, 0));
+  UNTIL(metrics_of(kernel).messages_failed == 1);
+  for (i = 0; i < 20; i++) {
+    counted_t state;
+    OK(rk_checkpoint(kernel, bytes, sizeof bytes, &size));
+    state_in(bytes, 1, &state, sizeof state);
+    CHECK(state.count == 1);
+  }
+  CHECK(count_of(kernel, 1) == 2);
+  OK(rk_runtime_destroy(runtime));
+}
+
 static volatile int wrong;
 
 static void *pause_and_go(void *argument) {
@@ -598,6 +650,7 @@ int main(int argc, char **argv) {
     RUN(an_end_that_comes_first_is_what_it_answers);
     RUN(inside_its_own_handler_it_would_deadlock);
     RUN(a_start_finds_what_was_restored);
+    RUN(a_restarted_block_begins_with_the_last_checkpoint);
     RUN(beside_every_other_verb);
     RUN(a_large_state_comes_back_whole);
   }

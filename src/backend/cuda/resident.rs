@@ -25,7 +25,7 @@ use crate::layout::*;
 use crate::ring::{Express, Memory, Ring};
 use crate::runtime::block::{self, Block};
 use crate::runtime::blocks::Blocks;
-use crate::runtime::checkpoint;
+use crate::runtime::checkpoint::{self, Checkpoint};
 use crate::runtime::kernel::{Driver, Kernel, Phase};
 use crate::runtime::remote::Remote;
 use crate::runtime::{LaunchOptions, Mode};
@@ -41,6 +41,7 @@ const EXPRESS_BYTES: usize = EXPRESS_ENTRIES * EXPRESS_STRIDE;
 /// Time for all blocks to copy their states, and for each byte of them: slower than any bus.
 const COPY_NS: u64 = 5_000_000_000;
 const COPY_BYTE_NS: u64 = 10;
+const NO_STAGING: Error = Error::Internal { what: "no memory was made for a copy" };
 /// Slots of a peer ring that nobody sends to.
 const NO_PEERS: u32 = 2;
 
@@ -308,8 +309,18 @@ impl Resident {
         Ok(())
     }
 
-    fn staging(&self) -> Result<Arc<Piece>> {
-        lock(&self.staging).clone().ok_or(Error::Internal { what: "no memory was made for a copy" })
+    /// Lays a state out for a block: of the last checkpoint, or zero.
+    fn stage(&self, kernel: &Kernel, last: Option<&Checkpoint>, block: usize, staging: &Piece) {
+        // SAFETY: the piece has a place for each block's state, and no block uses it before it is asked to.
+        unsafe {
+            let to = staging.host().add(block * self.plan.state).as_ptr();
+            match last {
+                Some(last) => {
+                    std::ptr::copy_nonoverlapping(last.state(block as u32).as_ptr(), to, kernel.state_size);
+                }
+                None => to.write_bytes(0, self.plan.state),
+            }
+        }
     }
 
     /// Leaves the seats, once.
@@ -426,8 +437,15 @@ impl Driver for Resident {
         if kernel.state_size == 0 {
             return Ok(());
         }
-        let staging = self.staging()?;
-        self.copy_states(kernel, Verb::Save, &staging)?;
+        // Locked as long as blocks may use it: a restart lays something out, too.
+        let guard = lock(&self.staging);
+        let staging = guard.as_ref().ok_or(NO_STAGING)?;
+        if kernel.options.restart.is_some() {
+            // Of a block that waits for its restart, what it will begin with is what is saved.
+            let last = checkpoint::last(kernel);
+            (0..self.plan.grid).for_each(|block| self.stage(kernel, last.as_deref(), block, staging));
+        }
+        self.copy_states(kernel, Verb::Save, staging)?;
         for (block, state) in states.chunks_exact_mut(kernel.state_size).enumerate() {
             // SAFETY: the piece has a place for each block's state; the blocks have answered that they are done with it.
             unsafe {
@@ -440,15 +458,16 @@ impl Driver for Resident {
 
     fn load_states(&self, kernel: &Kernel) -> Result<()> {
         let Some(last) = checkpoint::last(kernel).filter(|_| kernel.state_size != 0) else { return Ok(()) };
-        let staging = self.staging()?;
-        for (block, state) in last.states().chunks_exact(kernel.state_size).enumerate() {
-            // SAFETY: the piece has a place for each block's state; no block reads it before it is asked to.
-            unsafe {
-                let to = staging.host().add(block * self.plan.state);
-                std::ptr::copy_nonoverlapping(state.as_ptr(), to.as_ptr(), state.len());
-            }
+        let guard = lock(&self.staging);
+        let staging = guard.as_ref().ok_or(NO_STAGING)?;
+        (0..self.plan.grid).for_each(|block| self.stage(kernel, Some(&last), block, staging));
+        self.copy_states(kernel, Verb::Load, staging)
+    }
+
+    fn stage_state(&self, kernel: &Kernel, index: u32) {
+        if let Some(staging) = lock(&self.staging).as_ref().filter(|_| kernel.state_size != 0) {
+            self.stage(kernel, checkpoint::last(kernel).as_deref(), index as usize, staging);
         }
-        self.copy_states(kernel, Verb::Load, &staging)
     }
 
     fn measure(&self, kernel: &Kernel, metrics: &mut RkKernelMetrics) {
