@@ -147,7 +147,7 @@
 
 /**
  * Restart rule: a block that fails is restarted, alone. Its message is a dead letter (RK_DEAD_HANDLER) and its callers get
- * RK_ERR_KERNEL_FAILED; on_stop runs, the state is zeroed, and after restart_backoff_ns on_start runs and the block goes on with
+ * RK_ERR_KERNEL_FAILED; on_stop runs, the state is that of the last rk_checkpoint or rk_restore or else zero, and after restart_backoff_ns on_start runs and the block goes on with
  * what was queued behind. The kernel is ACTIVE all the time and takes messages. One restart too many (restart_max within
  * restart_window_ns): the kernel is FAILED, what is queued becomes dead letters (RK_DEAD_HANDLER), and it can still be read and
  * destroyed. A terminate during a backoff does not wait for it; during a drain there is none.
@@ -423,7 +423,7 @@ typedef struct rk_message_t {
 typedef rk_status_t (*rk_handler_fn)(struct rk_context_t *ctx, const struct rk_message_t *message);
 
 /**
- * Runs once per block before its first message and after each restart, when the state is zero. Non-zero: the block has failed,
+ * Runs once per block before its first message and after each restart, when the state is zero or that of the last checkpoint. Non-zero: the block has failed,
  * as by RK_ERR_KERNEL_FAILED of a handler; it is not stopped.
  */
 typedef rk_status_t (*rk_start_fn)(struct rk_context_t *ctx);

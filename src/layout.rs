@@ -193,7 +193,7 @@ pub const RK_OVERFLOW_DEAD_LETTER: u32 = 1;
 /// A failed block fails its kernel.
 pub const RK_RESTART_NEVER: u32 = 0;
 /// Restart rule: a block that fails is restarted, alone. Its message is a dead letter (RK_DEAD_HANDLER) and its callers get
-/// RK_ERR_KERNEL_FAILED; on_stop runs, the state is zeroed, and after restart_backoff_ns on_start runs and the block goes on with
+/// RK_ERR_KERNEL_FAILED; on_stop runs, the state is that of the last rk_checkpoint or rk_restore or else zero, and after restart_backoff_ns on_start runs and the block goes on with
 /// what was queued behind. The kernel is ACTIVE all the time and takes messages. One restart too many (restart_max within
 /// restart_window_ns): the kernel is FAILED, what is queued becomes dead letters (RK_DEAD_HANDLER), and it can still be read and
 /// destroyed. A terminate during a backoff does not wait for it; during a drain there is none.
@@ -282,7 +282,7 @@ pub type RkLogFn =
 pub type RkHandlerFn =
     Option<unsafe extern "C-unwind" fn(ctx: *mut RkContext, message: *const RkMessage) -> RkStatus>;
 
-/// Runs once per block before its first message and after each restart, when the state is zero. Non-zero: the block has failed,
+/// Runs once per block before its first message and after each restart, when the state is zero or that of the last checkpoint. Non-zero: the block has failed,
 /// as by RK_ERR_KERNEL_FAILED of a handler; it is not stopped.
 pub type RkStartFn = Option<unsafe extern "C-unwind" fn(ctx: *mut RkContext) -> RkStatus>;
 

@@ -33,7 +33,6 @@ const UNSAFE: &[&str] = &[
     "runtime/lease.rs",
     "runtime/remote.rs",
     "runtime/simulation.rs",
-    "runtime/supervise.rs",
     "runtime/table.rs",
     "backend/cuda/device.rs",
     "backend/cuda/driver.rs",

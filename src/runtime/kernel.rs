@@ -25,7 +25,6 @@ use super::block::Block;
 use super::blocks::Blocks;
 use super::callback::{Code, UserPointer};
 use super::checkpoint::{self, Checkpoint};
-use super::context;
 use super::core::Core;
 use super::dead::Letter;
 use super::handle::KernelHandle;
@@ -43,7 +42,6 @@ use crate::metrics::Sums;
 use crate::ring::{ClaimError, EventCount, Header, Ring};
 use crate::sync::{
     Arc, AtomicBool, AtomicI32, AtomicU32, AtomicU64, Label, Mutex, Ordering, Weak, light_fence, lock,
-    unix_coarse_ns, unix_ns,
 };
 
 /// Low bits of the control word: the state, and HELD, with which it is none that runs.
@@ -422,31 +420,6 @@ impl Kernel {
                 true => self.stamp(source),
             },
         }
-    }
-
-    #[inline(never)]
-    fn stamp(&self, source: Option<Source<'_>>) -> RkTimestamp {
-        match source {
-            // A handler that calls a kernel says it after what it has seen and said.
-            None => {
-                context::with_innermost(|kernel| self.core.host_clock.tick_after(&kernel.clock, unix_ns()))
-                    .unwrap_or_else(|| self.core.host_clock.tick(unix_ns()))
-            }
-            Some(Source { stamp: Some(stamp), .. }) => stamp,
-            Some(Source { kernel, .. }) => kernel.tick(),
-        }
-    }
-
-    /// The next time of its clock; what the host has got, also by a call from a handler, is earlier.
-    pub(crate) fn tick(&self) -> RkTimestamp {
-        self.clock.tick_after(self.core.host_clock, unix_ns())
-    }
-
-    /// The same for what the host gets: what the host says then is later.
-    pub(crate) fn tick_for_host(&self) -> RkTimestamp {
-        let stamp = self.tick();
-        self.core.host_clock.observe(stamp, unix_coarse_ns);
-        stamp
     }
 
     /// Puts a message into the queue of a block, if there is room, and makes that block run.

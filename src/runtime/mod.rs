@@ -40,6 +40,7 @@ pub(crate) mod remote;
 mod route;
 #[cfg(test)]
 mod simulation;
+mod stamp;
 mod supervise;
 mod table;
 mod waits;
