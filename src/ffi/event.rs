@@ -11,12 +11,13 @@ use crate::runtime::KernelHandle;
 ///
 /// Events are: the one completion of each accepted asynchronous operation (RK_EVENT_LAUNCHED, RK_EVENT_TERMINATED,
 /// RK_EVENT_REPLY: `status` is what the waiting function would have returned, RK_ERR_CANCELLED after rk_cancel), what
-/// rk_watch asked for, and RK_EVENT_DEAD_LETTER when a dead letter was queued, once until
+/// rk_watch asked for, and RK_EVENT_DEAD_LETTER when a dead letter was queued (its `kernel` and `status`), once until
 /// rk_receive_dead_letter has found none. The `message` of a reply is a view: give it back with
 /// rk_release. Nothing is ever dropped: an operation or watch whose events could not be stored is refused
 /// with RK_ERR_LIMIT when it is submitted (rk_runtime_options_t.event_capacity).
-/// Nothing there: RK_ERR_EMPTY at timeout 0, else RK_ERR_TIMEOUT; RK_ERR_SHUTDOWN when the runtime is destroyed
-/// meanwhile. `*count` is always written. Any thread.
+/// Nothing there: RK_ERR_EMPTY at timeout 0, else RK_ERR_TIMEOUT; RK_ERR_SHUTDOWN instead of a wait when the runtime was shut down and
+/// nothing more can come, or is destroyed meanwhile. `*count` is always written. Any thread; in a handler of the same runtime only with
+/// timeout 0 (RK_ERR_WOULD_DEADLOCK): what it would wait for may be its own.
 ///
 /// # Safety
 /// Pointers are NULL or valid as the header says.
@@ -58,8 +59,8 @@ pub unsafe extern "C" fn rk_event_fd(runtime: *mut RkRuntime, out: *mut c_int) -
 ///
 /// RK_WATCH_READABLE: one RK_EVENT_READABLE when there are messages to receive, at once if there are; the next one not before a
 /// receiver has found the queue empty (RK_ERR_EMPTY, or a batch that was not filled). RK_WATCH_STATE:
-/// one RK_EVENT_STATE after the state has changed, with the newest state; changes between two polls are one event. The last state is
-/// told also when the kernel is destroyed meanwhile. Errors: INVALID_ARGUMENT (unknown bits),
+/// an RK_EVENT_STATE for each change, with the state, in order; when event_capacity leaves no place, changes are merged into the last that
+/// nobody has polled, which then has the newest state. What was not polled can be polled also when the kernel is destroyed meanwhile. Errors: INVALID_ARGUMENT (unknown bits),
 /// INVALID_HANDLE, LIMIT (no place for its events). Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn rk_watch(kernel: RkKernel, interest: u32, user_data: u64) -> RkStatus {

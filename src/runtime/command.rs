@@ -15,12 +15,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::kernel::{ACTIVATION, DISCARD, HARD, HELD, Kernel, LATE, OVERDUE, Phase, SHUTDOWN};
+use super::kernel::{ACTIVATION, DISCARD, HARD, HELD, Kernel, LATE, OVERDUE, Phase, SHUTDOWN, STATE};
 use super::lifecycle::{KernelState, Step, Verb, step};
 use super::{blocking, log};
 use crate::error::{Error, Result};
 use crate::layout::{RK_OK, RkStatus};
-use crate::sync::{Arc, Label, LockGuard, Ordering, fence_after_rmw, heavy_fence, lock, monotonic_ns};
+use crate::sync::{
+    Arc, AtomicU64, Label, LockGuard, Ordering, fence_after_rmw, heavy_fence, lock, monotonic_ns,
+};
 
 /// What a terminate has begun.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,8 +38,11 @@ pub(crate) enum Begun {
 impl Kernel {
     /// Writes the control word; under the verbs lock.
     fn set_control(&self, _verbs: &LockGuard<'_, super::kernel::Verbs>, word: u32) {
-        self.control.swap(word, Ordering::SeqCst);
+        let before = self.control.swap(word, Ordering::SeqCst);
         fence_after_rmw(Label::G6);
+        if (before ^ word) & STATE != 0 {
+            self.state_has_changed(word & STATE);
+        }
     }
 
     /// As `set_control`, for a word that blocks elsewhere have to know of.
@@ -75,7 +80,6 @@ impl Kernel {
             }
         }
         self.lifecycle.notify_all();
-        self.state_may_have_changed();
         self.schedule_all();
         Ok(())
     }
@@ -94,7 +98,6 @@ impl Kernel {
             }
         }
         self.lifecycle.notify_all();
-        self.state_may_have_changed();
         let outcome = blocking::wait(&self.lifecycle, u64::MAX, || {
             let before = self.control();
             let is_quiet = self.is_quiet();
@@ -222,7 +225,6 @@ impl Kernel {
     /// Wakes all who wait for anything of this kernel.
     fn tell_everybody(&self) {
         self.lifecycle.notify_all();
-        self.state_may_have_changed();
         self.readable.notify_all();
         self.space.notify_all();
         self.poke_waiting();
@@ -275,7 +277,7 @@ impl Kernel {
         });
         self.tell_everybody();
         let wakers = std::mem::take(&mut *lock(&self.extra().enders));
-        wakers.into_iter().for_each(std::task::Waker::wake);
+        wakers.into_values().for_each(std::task::Waker::wake);
     }
 
     /// Whether all its blocks have ended and everybody may know.
@@ -293,7 +295,7 @@ impl Kernel {
 
     /// Ready once the kernel has ended.
     pub(crate) fn when_ended(self: &Arc<Self>) -> WhenEnded {
-        WhenEnded(Arc::clone(self))
+        WhenEnded { kernel: Arc::clone(self), number: 0 }
     }
 
     /// For `rk_wait`: `None` while it lives.
@@ -337,17 +339,36 @@ impl Kernel {
 }
 
 /// See [`Kernel::when_ended`].
-pub(crate) struct WhenEnded(Arc<Kernel>);
+pub(crate) struct WhenEnded {
+    kernel: Arc<Kernel>,
+    /// Its own among those who wait; 0: it does not yet.
+    number: u64,
+}
+
+static NEXT_ENDER: AtomicU64 = AtomicU64::new(1);
 
 impl Future for WhenEnded {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if self.0.has_ended() {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.kernel.has_ended() {
             return Poll::Ready(());
         }
-        lock(&self.0.extra().enders).push(context.waker().clone());
+        if self.number == 0 {
+            self.number = NEXT_ENDER.fetch_add(1, Ordering::Relaxed);
+        }
+        lock(&self.kernel.extra().enders).insert(self.number, context.waker().clone());
         // The kernel may have ended before the waker was there to be found.
-        if self.0.has_ended() { Poll::Ready(()) } else { Poll::Pending }
+        if self.kernel.has_ended() { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Drop for WhenEnded {
+    fn drop(&mut self) {
+        // Who no longer waits leaves nothing behind.
+        if self.number != 0 {
+            let waker = lock(&self.kernel.extra().enders).remove(&self.number);
+            drop(waker);
+        }
     }
 }

@@ -244,7 +244,7 @@ impl Core {
     /// Turns a message into a dead letter and ends its call, if it is one.
     pub(crate) fn dead_letter(&self, letter: Letter, payload: &[u8], token: u64) {
         self.dead.push(letter, payload);
-        self.events.note_letter();
+        self.events.note_letter(letter.kernel, letter.status);
         if token != 0 {
             calls::fail(token, letter.status, letter.reason);
         }

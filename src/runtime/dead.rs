@@ -67,9 +67,9 @@ impl DeadLetters {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Whether there is one to take.
-    pub(crate) fn is_waiting(&self) -> bool {
-        !lock(&self.queue).letters.is_empty()
+    /// The kernel and the status of the one that is next to be taken.
+    pub(crate) fn first(&self) -> Option<(u64, RkStatus)> {
+        lock(&self.queue).letters.front().map(|(letter, _)| (letter.kernel, letter.status))
     }
 
     /// Takes a letter in.

@@ -3,7 +3,8 @@
 //! # States
 //! An operation is *under way* from the moment it was accepted and *done* from the moment its outcome is known; polled, it is gone and its
 //! number means nothing more. A watch for messages is *armed*, *pending* (its event waits to be polled) or *fired* (polled; armed again
-//! when a receiver has found the queue empty). A watch for states is pending or not, and knows the newest state.
+//! when a receiver has found the queue empty). A watch for states knows the newest state and how many of
+//! its events wait: the first lies in its place, others take free ones, and with none left a change is merged into the last of them.
 //!
 //! # Argument: exactly one completion, and room for it
 //! Everything is under one lock, which is a leaf: nothing is called under it that takes a lock of the control plane or of the application.
@@ -17,7 +18,7 @@
 //! # Argument: no event is lost
 //! Emitter: publish; light fence (E1); a waiter? then tell. Who arms a watch counts as a waiter of the kernel's output: `waiters += 1`; heavy
 //! fence (E2); look; if there is something, the event is there at once. That is the pair of `ring/wait.rs`, and the hot path of a kernel that is not
-//! watched is what it was. A state is read under the lock after it was written, so the last to come finds the newest.
+//! watched is what it was. A state is told under the kernel's lock of verbs, under which it was written, so states come in their order.
 //! Who watches says so in the kernel, full fence (V1), then reads its state and afterwards looks whether it is still in the table; who changes
 //! the state or removes the kernel does that, full fence (V2), then looks whether it is watched. At least one sees the other: no change
 //! is missed, and a watch that met the destruction of its kernel is ended by one of the two, so that it keeps no places.
@@ -27,15 +28,18 @@
 //! It is readable exactly while the queue is not empty, as both change under the lock.
 //!
 //! # End
-//! When the runtime is destroyed all kernels have ended, and with them their calls; what was not polled is given back, who polls is told.
+//! A shutdown ends all kernels, and with them their calls, and then waits for what is still under way. After it, `shut`, who would wait for
+//! events and finds none, with nothing under way, is told that none will come. When the runtime is destroyed, what was not polled is given back.
 
 use std::collections::{HashMap, VecDeque};
 
 use super::blocking;
 use super::calls::Call;
+use super::command::WhenEnded;
 use super::control::Timer;
 use super::core::Core;
 use super::kernel::Kernel;
+use super::message::NOTHING;
 use crate::error::{Error, Result};
 use crate::layout::*;
 use crate::process::Signal;
@@ -50,15 +54,26 @@ static NEXT_OP: AtomicU64 = AtomicU64::new(1);
 enum Ready {
     Done(u64),
     Readable(u64),
-    State(u64),
-    DeadLetters,
+    State { kernel: u64, state: u32 },
+    DeadLetters { kernel: u64, status: RkStatus },
 }
 
 /// How far an operation is.
 enum Progress {
-    UnderWay { is_cancelled: bool },
-    Calling { call: Call, timer: Option<Timer> },
-    Done { status: RkStatus, state: u32, call: Option<Call> },
+    /// With what waits for the end of a kernel, as long as somebody wants to know.
+    UnderWay {
+        is_cancelled: bool,
+        end: Option<WhenEnded>,
+    },
+    Calling {
+        call: Call,
+        timer: Option<Timer>,
+    },
+    Done {
+        status: RkStatus,
+        state: u32,
+        call: Option<Call>,
+    },
 }
 
 struct Op {
@@ -81,8 +96,9 @@ struct Watch {
     user_data: u64,
     readable: Readable,
     state: u32,
-    is_state_pending: bool,
-    /// The kernel was destroyed: the last state is still to be polled.
+    /// Events of states that wait to be polled.
+    states_pending: usize,
+    /// The kernel was destroyed: its last states are still to be polled.
     is_gone: bool,
 }
 
@@ -93,6 +109,10 @@ struct Queue {
     watches: HashMap<u64, Watch>,
     /// Places taken.
     taken: usize,
+    /// Operations that are not done.
+    under_way: usize,
+    /// All kernels have ended: nothing begins that is not done at once.
+    shut: bool,
     closed: bool,
     signal: Option<Signal>,
 }
@@ -102,6 +122,8 @@ pub(crate) struct Events {
     capacity: usize,
     queue: Mutex<Queue>,
     arrived: EventCount,
+    /// Who waits until nothing is under way.
+    settled: EventCount,
     /// A dead letter was announced since their queue was found empty.
     letters_told: AtomicBool,
 }
@@ -116,16 +138,15 @@ impl Queue {
         self.ready.push_back(ready);
     }
 
-    /// An operation that is under way becomes done; false: it was.
-    fn finish(&mut self, op: u64, status: RkStatus, kernel: Option<u64>, state: u32) -> bool {
-        let Some(entry) = self.ops.get_mut(&op) else { return false };
-        if matches!(entry.progress, Progress::Done { .. }) {
-            return false;
-        }
+    /// An operation that is under way becomes done; `None`: it was. What it was is to be dropped without the lock: it may have the
+    /// last share of a kernel.
+    fn finish(&mut self, op: u64, status: RkStatus, kernel: Option<u64>, state: u32) -> Option<Progress> {
+        let entry = self.ops.get_mut(&op).filter(|op| !matches!(op.progress, Progress::Done { .. }))?;
         entry.kernel = kernel.unwrap_or(entry.kernel);
-        entry.progress = Progress::Done { status, state, call: None };
+        let was = std::mem::replace(&mut entry.progress, Progress::Done { status, state, call: None });
+        self.under_way -= 1;
         self.push(Ready::Done(op));
-        true
+        Some(was)
     }
 
     /// Gives the call of an operation up; false: it is answered, or no call.
@@ -133,7 +154,7 @@ impl Queue {
         let Some(Op { progress: Progress::Calling { call, .. }, .. }) = self.ops.get_mut(&op) else {
             return false;
         };
-        call.abandon() && self.finish(op, status, None, 0)
+        call.abandon() && self.finish(op, status, None, 0).is_some()
     }
 
     /// Takes out the event of what was ready; `None`: there is none any more.
@@ -158,17 +179,22 @@ impl Queue {
                 (event.kind, event.user_data) = (RK_EVENT_READABLE, watch.user_data);
                 (event.kernel.id, event.state) = (kernel, watch.state);
             }
-            Ready::State(kernel) => {
-                let watch = self.watches.get_mut(&kernel).filter(|watch| watch.is_state_pending)?;
-                watch.is_state_pending = false;
+            Ready::State { kernel, state } => {
+                let watch = self.watches.get_mut(&kernel).filter(|watch| watch.states_pending > 0)?;
+                watch.states_pending -= 1;
                 (event.kind, event.user_data) = (RK_EVENT_STATE, watch.user_data);
-                (event.kernel.id, event.state) = (kernel, watch.state);
-                if watch.is_gone {
+                (event.kernel.id, event.state) = (kernel, state);
+                if watch.states_pending > 0 {
+                    // The others need one place less.
+                    self.taken -= 1;
+                } else if watch.is_gone {
                     self.taken -= places(watch.interest);
                     self.watches.remove(&kernel);
                 }
             }
-            Ready::DeadLetters => event.kind = RK_EVENT_DEAD_LETTER,
+            Ready::DeadLetters { kernel, status } => {
+                (event.kind, event.kernel.id, event.status) = (RK_EVENT_DEAD_LETTER, kernel, status);
+            }
         }
         Some(event)
     }
@@ -197,25 +223,29 @@ impl Queue {
         let Some(watch) = self.watches.get_mut(&kernel.handle) else { return };
         match std::mem::replace(&mut watch.readable, Readable::Off) {
             Readable::Armed => kernel.readable.leave(),
-            Readable::Pending => self.take_back(Ready::Readable(kernel.handle)),
+            Readable::Pending => self.take_back(|ready| ready == Ready::Readable(kernel.handle)),
             Readable::Fired | Readable::Off => {}
         }
+    }
+
+    /// Nothing will come any more.
+    fn is_over(&self) -> bool {
+        self.closed || self.shut && self.under_way == 0
     }
 
     /// Ends a watch, whose events nobody polls any more.
     fn unwatch(&mut self, kernel: &Kernel) {
         self.disarm(kernel);
         if let Some(watch) = self.watches.remove(&kernel.handle) {
-            self.taken -= places(watch.interest);
-            if watch.is_state_pending {
-                self.take_back(Ready::State(kernel.handle));
-            }
+            self.taken -= places(watch.interest) + watch.states_pending.saturating_sub(1);
+            let of = kernel.handle;
+            self.take_back(|ready| matches!(ready, Ready::State { kernel, .. } if kernel == of));
         }
     }
 
     /// What was pushed is not to be polled after all; rare, so it is looked for.
-    fn take_back(&mut self, ready: Ready) {
-        self.ready.retain(|other| *other != ready);
+    fn take_back(&mut self, is_it: impl Fn(Ready) -> bool) {
+        self.ready.retain(|ready| !is_it(*ready));
         if self.ready.is_empty()
             && let Some(signal) = &self.signal
         {
@@ -232,17 +262,7 @@ const EMPTY: RkEvent = RkEvent {
     kernel: RkKernel { id: 0 },
     state: 0,
     flags: 0,
-    message: RkMessage {
-        payload: std::ptr::null(),
-        payload_size: 0,
-        r#type: 0,
-        block: 0,
-        correlation: 0,
-        source: 0,
-        deadline_ns: 0,
-        timestamp: RkTimestamp { physical_ns: 0, logical: 0, node: 0 },
-        lease: 0,
-    },
+    message: NOTHING,
 };
 
 /// Places that a watch takes.
@@ -256,11 +276,19 @@ impl Events {
             capacity: capacity as usize,
             queue: Mutex::default(),
             arrived: EventCount::new(),
+            settled: EventCount::new(),
             letters_told: AtomicBool::new(false),
         }
     }
 
-    fn check_room(&self, queue: &Queue, more: usize) -> Result<()> {
+    /// Somebody has made something done.
+    fn tell(&self) {
+        self.arrived.notify_one();
+        self.settled.notify_all();
+    }
+
+    /// Whether there are so many places, and the memory for their events: what is accepted needs none when it is done.
+    fn check_room(&self, queue: &mut Queue, more: usize) -> Result<()> {
         if queue.closed {
             return Err(Error::Shutdown);
         }
@@ -268,21 +296,30 @@ impl Events {
             let what = "events of operations and watches (rk_runtime_options_t.event_capacity)";
             return Err(Error::Limit { what, limit: self.capacity as u64 });
         }
-        Ok(())
+        // One more is for dead letters.
+        let (places, waiting) = (queue.taken + more + 1, queue.ready.len());
+        let refused = |_| Error::OutOfMemory { what: "events", bytes: places * size_of::<Ready>() };
+        queue.ready.try_reserve(places.saturating_sub(waiting)).map_err(refused)
     }
 
     fn accept(&self, op: Op) -> Result<u64> {
         let mut queue = lock(&self.queue);
-        self.check_room(&queue, 1)?;
+        self.check_room(&mut queue, 1)?;
         let number = NEXT_OP.fetch_add(1, Ordering::Relaxed);
         queue.ops.insert(number, op);
         queue.taken += 1;
+        queue.under_way += 1;
         Ok(number)
     }
 
     /// Accepts an operation on a kernel (0: none yet).
     pub(crate) fn begin(&self, kind: u32, user_data: u64, kernel: u64) -> Result<u64> {
-        self.accept(Op { kind, user_data, kernel, progress: Progress::UnderWay { is_cancelled: false } })
+        self.accept(Op {
+            kind,
+            user_data,
+            kernel,
+            progress: Progress::UnderWay { is_cancelled: false, end: None },
+        })
     }
 
     /// Accepts a call; its number and the token for the request.
@@ -301,8 +338,19 @@ impl Events {
     /// Takes back an operation of which nothing has begun.
     pub(crate) fn withdraw(&self, op: u64) {
         let mut queue = lock(&self.queue);
-        if queue.ops.remove(&op).is_some() {
-            queue.taken -= 1;
+        let Some(op) = queue.ops.remove(&op) else { return };
+        queue.taken -= 1;
+        queue.under_way -= usize::from(!matches!(op.progress, Progress::Done { .. }));
+        drop(queue);
+        drop(op);
+        self.settled.notify_all();
+    }
+
+    /// What waits for the end of a kernel is dropped when its operation is done.
+    pub(crate) fn keep_end(&self, op: u64, new: WhenEnded) {
+        let mut queue = lock(&self.queue);
+        if let Some(Op { progress: Progress::UnderWay { end, .. }, .. }) = queue.ops.get_mut(&op) {
+            *end = Some(new);
         }
     }
 
@@ -317,8 +365,9 @@ impl Events {
     /// An operation has come to its end; nothing happens if it had.
     pub(crate) fn complete(&self, op: u64, result: &Result<()>, state: u32) {
         let status = result.as_ref().err().map_or(RK_OK, Error::status);
-        if lock(&self.queue).finish(op, status, None, state) {
-            self.arrived.notify_one();
+        let was = lock(&self.queue).finish(op, status, None, state);
+        if was.is_some() {
+            self.tell();
         }
     }
 
@@ -328,30 +377,31 @@ impl Events {
         let is_cancelled = queue
             .ops
             .get(&op)
-            .is_some_and(|op| matches!(op.progress, Progress::UnderWay { is_cancelled: true }));
+            .is_some_and(|op| matches!(op.progress, Progress::UnderWay { is_cancelled: true, .. }));
         if is_cancelled && result.is_ok() {
             return false;
         }
         let status = result.as_ref().err().map_or(RK_OK, Error::status);
         let done = queue.finish(op, status, result.as_ref().ok().copied(), state);
         drop(queue);
-        if done {
-            self.arrived.notify_one();
+        if done.is_some() {
+            self.tell();
         }
         true
     }
 
     /// A launch that was cancelled has left nothing behind.
     pub(crate) fn was_cancelled(&self, op: u64) {
-        if lock(&self.queue).finish(op, RK_ERR_CANCELLED, None, 0) {
-            self.arrived.notify_one();
+        let was = lock(&self.queue).finish(op, RK_ERR_CANCELLED, None, 0);
+        if was.is_some() {
+            self.tell();
         }
     }
 
     /// The time of a call is over.
     pub(crate) fn expire(&self, op: u64) {
         if lock(&self.queue).give_up(op, RK_ERR_TIMEOUT) {
-            self.arrived.notify_one();
+            self.tell();
         }
     }
 
@@ -367,30 +417,36 @@ impl Events {
             drop(timer);
             entry.progress = Progress::Done { status: call.status(), state: 0, call: Some(call) };
         }
+        queue.under_way -= 1;
         queue.push(Ready::Done(op));
         drop(queue);
-        self.arrived.notify_one();
+        self.tell();
     }
 
     /// `rk_cancel`.
     pub(crate) fn cancel(&self, op: u64) -> Result<()> {
         let mut queue = lock(&self.queue);
         let entry = queue.ops.get_mut(&op).ok_or(Error::BadHandle { what: "the operation", value: op })?;
+        let mut was = None;
         let is_done = match &mut entry.progress {
             Progress::Done { .. } => false,
             Progress::Calling { .. } => queue.give_up(op, RK_ERR_CANCELLED),
-            Progress::UnderWay { is_cancelled } if entry.kind == RK_EVENT_LAUNCHED => {
+            Progress::UnderWay { is_cancelled, .. } if entry.kind == RK_EVENT_LAUNCHED => {
                 // What is being made is taken away again when it is there.
                 *is_cancelled = true;
                 return Ok(());
             }
-            Progress::UnderWay { .. } => queue.finish(op, RK_ERR_CANCELLED, None, 0),
+            Progress::UnderWay { .. } => {
+                was = queue.finish(op, RK_ERR_CANCELLED, None, 0);
+                was.is_some()
+            }
         };
         drop(queue);
+        drop(was);
         if !is_done {
             return Err(Error::Misused { what: "the operation is complete: its event waits to be polled" });
         }
-        self.arrived.notify_one();
+        self.tell();
         Ok(())
     }
 
@@ -418,12 +474,14 @@ impl Events {
                 }
             }
             match given {
-                0 if queue.closed => Some(Err(Error::Shutdown)),
+                0 if queue.closed || deadline_ns != 0 && queue.is_over() => Some(Err(Error::Shutdown)),
                 0 => None,
                 given => {
-                    let is_more = !queue.ready.is_empty();
+                    let (is_more, is_over) = (!queue.ready.is_empty(), queue.is_over());
                     drop(queue);
-                    if is_more {
+                    if is_over {
+                        self.arrived.notify_all();
+                    } else if is_more {
                         // Each push woke one; this one has left some.
                         self.arrived.notify_one();
                     }
@@ -457,7 +515,7 @@ impl Events {
     pub(crate) fn watch(&self, kernel: &Kernel, interest: u32, user_data: u64) -> Result<()> {
         let mut queue = lock(&self.queue);
         let had = queue.watches.get(&kernel.handle).map_or(0, |watch| places(watch.interest));
-        self.check_room(&queue, places(interest).saturating_sub(had))?;
+        self.check_room(&mut queue, places(interest).saturating_sub(had))?;
         queue.unwatch(kernel);
         if interest == 0 {
             kernel.watched.store(false, Ordering::SeqCst);
@@ -467,8 +525,7 @@ impl Events {
             queue.taken += places(interest);
             let state = kernel.state().code();
             let readable = Readable::Off;
-            let watch =
-                Watch { interest, user_data, readable, state, is_state_pending: false, is_gone: false };
+            let watch = Watch { interest, user_data, readable, state, states_pending: 0, is_gone: false };
             queue.watches.insert(kernel.handle, watch);
             if interest & RK_WATCH_READABLE != 0 {
                 queue.arm(kernel);
@@ -496,20 +553,29 @@ impl Events {
         }
     }
 
-    /// The state of a watched kernel may have changed.
-    pub(crate) fn note_state(&self, kernel: &Kernel) {
+    /// The state of a watched kernel is another one now; under its lock of verbs.
+    pub(crate) fn note_state(&self, kernel: &Kernel, state: u32) {
         let mut queue = lock(&self.queue);
+        let has_room = self.check_room(&mut queue, 1).is_ok();
         let Some(watch) = queue.watches.get_mut(&kernel.handle) else { return };
-        let state = kernel.state().code();
         if watch.interest & RK_WATCH_STATE == 0 || watch.state == state {
             return;
         }
         watch.state = state;
-        if !std::mem::replace(&mut watch.is_state_pending, true) {
-            queue.push(Ready::State(kernel.handle));
+        let (of, is_first) = (kernel.handle, watch.states_pending == 0);
+        if is_first || has_room {
+            watch.states_pending += 1;
+            queue.taken += usize::from(!is_first);
+            queue.push(Ready::State { kernel: of, state });
             drop(queue);
             self.arrived.notify_one();
+            return;
         }
+        let last = queue.ready.iter_mut().rev().find_map(|ready| match ready {
+            Ready::State { kernel, state } if *kernel == of => Some(state),
+            _ => None,
+        });
+        last.into_iter().for_each(|last| *last = state);
     }
 
     /// A watched kernel is destroyed.
@@ -517,30 +583,37 @@ impl Events {
         let mut queue = lock(&self.queue);
         queue.disarm(kernel);
         match queue.watches.get_mut(&kernel.handle) {
-            Some(watch) if watch.is_state_pending => watch.is_gone = true,
+            Some(watch) if watch.states_pending > 0 => watch.is_gone = true,
             _ => queue.unwatch(kernel),
         }
     }
 
     /// A dead letter waits.
-    pub(crate) fn note_letter(&self) {
+    pub(crate) fn note_letter(&self, kernel: u64, status: RkStatus) {
         if self.letters_told.load(Ordering::SeqCst) || self.letters_told.swap(true, Ordering::SeqCst) {
             return;
         }
         let mut queue = lock(&self.queue);
         if !queue.closed {
-            queue.push(Ready::DeadLetters);
+            queue.push(Ready::DeadLetters { kernel, status });
             drop(queue);
             self.arrived.notify_one();
         }
     }
 
     /// No dead letter was there: the next one is announced again, and one that came meanwhile at once.
-    pub(crate) fn note_no_letter(&self, is_waiting: impl Fn() -> bool) {
+    pub(crate) fn note_no_letter(&self, first: impl Fn() -> Option<(u64, RkStatus)>) {
         self.letters_told.store(false, Ordering::SeqCst);
-        if is_waiting() {
-            self.note_letter();
+        if let Some((kernel, status)) = first() {
+            self.note_letter(kernel, status);
         }
+    }
+
+    /// All kernels have ended: waits, until the deadline, for what is under way, and then says that nothing more will come.
+    pub(crate) fn shut(&self, deadline_ns: u64) {
+        blocking::wait(&self.settled, deadline_ns, || (lock(&self.queue).under_way == 0).then_some(()));
+        lock(&self.queue).shut = true;
+        self.arrived.notify_all();
     }
 
     /// The runtime is destroyed: who polls is told, what was not polled is given back.

@@ -17,6 +17,7 @@
 //! on every change of state and whenever a runner leaves a block. Blocks never wait: a block whose output has
 //! no room is *stalled* and is *poked* by whoever makes room (see `block.rs`).
 
+use std::collections::BTreeMap;
 use std::task::Waker;
 
 use once_cell::race::OnceBox;
@@ -208,7 +209,8 @@ pub(crate) struct Extra {
     pub(crate) waiting: Mutex<Vec<(Weak<Kernel>, u32)>>,
     /// What was added to the runtime's sums when the kernel was forgotten.
     pub(crate) folded: Mutex<Option<Sums>>,
-    pub(crate) enders: Mutex<Vec<Waker>>,
+    /// Who waits for the end, by numbers of their own.
+    pub(crate) enders: Mutex<BTreeMap<u64, Waker>>,
     pub(crate) restarts: Restarts,
     /// What was checkpointed or restored last.
     pub(crate) checkpoint: Mutex<Option<Arc<Checkpoint>>>,

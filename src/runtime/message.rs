@@ -1,7 +1,7 @@
 //! Messages on their way in and out.
 
 use super::lease::{Kind, Lease};
-use crate::layout::RkMessage;
+use crate::layout::{RkMessage, RkTimestamp};
 use crate::ring::{Header, Received};
 
 /// What a sender says.
@@ -18,6 +18,19 @@ pub struct Outgoing<'a> {
     /// CLOCK_MONOTONIC, 0 = none.
     pub deadline_ns: u64,
 }
+
+/// A message of zeros: where there is none.
+pub(crate) const NOTHING: RkMessage = RkMessage {
+    payload: std::ptr::null(),
+    payload_size: 0,
+    r#type: 0,
+    block: 0,
+    correlation: 0,
+    source: 0,
+    deadline_ns: 0,
+    timestamp: RkTimestamp { physical_ns: 0, logical: 0, node: 0 },
+    lease: 0,
+};
 
 /// The view of a message whose slot is elsewhere.
 #[inline(always)]

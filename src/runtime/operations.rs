@@ -1,5 +1,8 @@
 //! What completes through the event queue: launches, ends and calls that nobody waits for, and watches.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, Wake, Waker};
+
 use super::blocking;
 use super::command::Begun;
 use super::core::Core;
@@ -10,7 +13,7 @@ use super::options::LaunchOptions;
 use super::owner::Runtime;
 use crate::error::{Error, Result};
 use crate::layout::*;
-use crate::sync::{Arc, Ordering, fence, monotonic_ns};
+use crate::sync::{Arc, Ordering, Weak, fence, monotonic_ns};
 
 /// A launch is over: its operation is complete, unless its kernel has to be taken away first.
 fn launched(core: &Core, op: u64, result: Result<KernelHandle>) {
@@ -24,6 +27,22 @@ fn launched(core: &Core, op: u64, result: Result<KernelHandle>) {
         // What it discards is what others have sent meanwhile; the answer is that of the cancel.
         let _ = result.map(KernelHandle::destroy);
         core.events.was_cancelled(op);
+    }
+}
+
+/// Who waits without a limit for the end of a kernel; awake, it completes its operation.
+struct Ended {
+    core: Arc<Core>,
+    kernel: Weak<Kernel>,
+    op: u64,
+    is_ours: bool,
+}
+
+impl Wake for Ended {
+    fn wake(self: Arc<Self>) {
+        let Some(kernel) = self.kernel.upgrade() else { return };
+        let result = if self.is_ours { kernel.end_result(u64::MAX) } else { Ok(()) };
+        self.core.events.complete(self.op, &result, kernel.state().code());
     }
 }
 
@@ -55,6 +74,10 @@ impl Runtime {
     pub fn poll(&self, capacity: usize, timeout_ns: u64, out: impl FnMut(usize, RkEvent)) -> Result<usize> {
         if capacity == 0 {
             return Ok(0);
+        }
+        if timeout_ns != 0 {
+            // What it would wait for may be the handler's own.
+            self.check_outside("rk_poll")?;
         }
         let given = self.core().events.poll(capacity, blocking::deadline(timeout_ns), out);
         given.unwrap_or_else(|| {
@@ -94,6 +117,17 @@ impl KernelHandle {
             return Ok(op);
         }
         let shared = Arc::clone(&core);
+        if timeout_ns == u64::MAX {
+            // Nothing is to be done but to wait, and that only as long as somebody wants to know.
+            let ended =
+                Waker::from(Arc::new(Ended { core: shared, kernel: Arc::downgrade(&kernel), op, is_ours }));
+            let mut end = kernel.when_ended();
+            match Pin::new(&mut end).poll(&mut Context::from_waker(&ended)) {
+                Poll::Ready(()) => ended.wake(),
+                Poll::Pending => core.events.keep_end(op, end),
+            }
+            return Ok(op);
+        }
         core.control.terminate_detached(&kernel, timeout_ns, is_ours, move |kernel, result| {
             shared.events.complete(op, &result, kernel.state().code());
         });
@@ -171,11 +205,11 @@ impl Kernel {
         }
     }
 
-    /// The state may have changed.
-    pub(crate) fn state_may_have_changed(&self) {
+    /// The state has changed; under the lock of verbs.
+    pub(crate) fn state_has_changed(&self, state: u32) {
         fence(Ordering::SeqCst); // V2
         if self.is_watched() {
-            self.core.events.note_state(self);
+            self.core.events.note_state(self, state);
         }
     }
 }

@@ -129,7 +129,7 @@ pub(crate) fn terminate(kernel: &Arc<Kernel>, timeout_ns: u64, takes_over: bool)
 }
 
 impl Runtime {
-    fn check_outside(&self, verb: &'static str) -> Result<()> {
+    pub(super) fn check_outside(&self, verb: &'static str) -> Result<()> {
         if context::is_inside_runtime(&self.core) {
             return Err(Error::WouldDeadlock { verb, target: "the runtime".into() });
         }
@@ -139,7 +139,12 @@ impl Runtime {
     fn end(&self, timeout_ns: u64, grace_ns: u64) -> Result<()> {
         self.core.stop_accepting();
         let core = Arc::clone(&self.core);
-        self.core.control.shutdown(&self.backend, move || core.all(), timeout_ns, grace_ns)
+        let begun_ns = monotonic_ns();
+        self.core.control.shutdown(&self.backend, move || core.all(), timeout_ns, grace_ns)?;
+        // What is left of operations is about to be done; a launch that was in progress may take as long as the kernels had.
+        let limit_ns = begun_ns.saturating_add(timeout_ns).max(monotonic_ns().saturating_add(grace_ns));
+        self.core.events.shut(limit_ns);
+        Ok(())
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -222,7 +227,7 @@ impl Runtime {
     pub fn receive_dead_letter(&self, timeout_ns: u64) -> Result<RkDeadLetter> {
         let letter = self.core.dead.take(blocking::deadline(timeout_ns));
         letter.unwrap_or_else(|| {
-            self.core.events.note_no_letter(|| self.core.dead.is_waiting());
+            self.core.events.note_no_letter(|| self.core.dead.first());
             let name = "the runtime".into();
             Err(match timeout_ns {
                 0 => Error::Empty { what: "the queue of dead letters", name },

@@ -442,7 +442,7 @@ impl Host {
         for kernel in &self.kernels {
             while receive(kernel) {}
         }
-        while self.core.dead.count() > 0 && self.core.dead.is_waiting() {
+        while self.core.dead.count() > 0 && self.core.dead.first().is_some() {
             self.take_letter(false);
         }
         for (number, call) in std::mem::take(&mut self.calls) {

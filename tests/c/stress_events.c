@@ -258,6 +258,7 @@ static void *poll_events(void *argument) {
       if (stop_polling) return NULL;
       continue;
     }
+    if (status == RK_ERR_SHUTDOWN && count == 0) return NULL; /* and nothing more can come */
     if (status != RK_OK || count == 0 || count > 16) {
       complain("an odd poll", count, status);
       return NULL;
