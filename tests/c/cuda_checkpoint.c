@@ -342,7 +342,7 @@ int main(int argc, char **argv) {
   }
   if (rk_runtime_destroy(runtime) != RK_OK) return 1;
   (void)one_echo, (void)one_sink, (void)one_status, (void)one_work, (void)one_emit, (void)one_relay, (void)one_times;
-  (void)one_ask, (void)one_again, (void)one_sum, (void)one_barrier, (void)one_rules;
+  (void)one_ask, (void)one_again, (void)one_sum, (void)one_barrier, (void)one_rules, (void)one_mortal;
   check_unused();
   RUN(a_state_goes_from_the_cpu_to_the_device_and_back);
   RUN(a_checkpoint_beside_resident_kernels_waits_for_no_driver);
