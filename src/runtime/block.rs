@@ -44,7 +44,7 @@ use super::kept::{Kept, Room};
 use super::kernel::{HARD, Kernel, LATE, Phase, SHUTDOWN, STATE};
 use super::options::Mode;
 use super::remote::{self, Remote};
-use super::supervise::{FAILED, KEEPS, RESTING, Rest};
+use super::supervise::{CIRCLE, FAILED, KEEPS, RESTING, Rest};
 use super::{calls, lease};
 use crate::layout::*;
 use crate::limits::{BATCH_MAX, LINGER_MIN, LINGER_ROUNDS, SETTLE_ROUNDS, STREAM_MIN};
@@ -333,6 +333,11 @@ fn has_any_work(kernel: &Kernel, block: &Block, index: u32, control: u32) -> boo
     }
     if block.holds(KEEPS) {
         let has_input = |ring| discards(phase, ring) || lease::is_loan_at_head(kernel, index, ring);
+        // It had none when it looked: what is published since makes the room that the others of its circle wait for.
+        let breaks = phase != Phase::Rest && block.holds(CIRCLE);
+        if breaks && block.input.get().is_some_and(Ring::is_readable) {
+            return true;
+        }
         return !is_stuck || (phase == Phase::Discard && block.input.get().is_some_and(has_input));
     }
     let starts = kernel.code.has_start_or_stop() && !block.started.load(Ordering::Relaxed);

@@ -276,7 +276,16 @@ pub(crate) fn save_here(kernel: &Kernel, states: &mut [u8]) {
     if kernel.state_size == 0 {
         return;
     }
-    for (block, state) in kernel.blocks.iter().zip(states.chunks_exact_mut(kernel.state_size)) {
+    for (index, state) in (0u32..).zip(states.chunks_exact_mut(kernel.state_size)) {
+        let block = kernel.block(index);
+        if block.holds(FAILED) {
+            // What a handler left that failed is not to be trusted: the block's state is the one that it will begin anew with.
+            match last(kernel) {
+                Some(last) => state.copy_from_slice(last.state(index)),
+                None => state.fill(0),
+            }
+            continue;
+        }
         // SAFETY: a state has so many bytes, and the caller knows that no handler uses it.
         unsafe { std::ptr::copy_nonoverlapping(block.state(), state.as_mut_ptr(), state.len()) }
     }

@@ -40,8 +40,10 @@ impl Kernel {
     fn set_control(&self, _verbs: &LockGuard<'_, super::kernel::Verbs>, word: u32) {
         let before = self.control.swap(word, Ordering::SeqCst);
         fence_after_rmw(Label::G6);
-        if (before ^ word) & STATE != 0 {
-            self.state_has_changed(word & STATE);
+        // To be held for a checkpoint is no state that anybody is told of.
+        let states = STATE & !HELD;
+        if (before ^ word) & states != 0 {
+            self.state_has_changed(word & states);
         }
     }
 

@@ -21,7 +21,7 @@ use super::buffer::Buffer;
 use super::context;
 use super::dead::Letter;
 use super::kernel::{HARD, OVERDUE};
-use super::supervise::KEEPS;
+use super::supervise::{CIRCLE, KEEPS};
 use crate::layout::{RK_ANY_BLOCK, RK_DEAD_OVERFLOW, RK_ERR_FULL};
 use crate::limits::KEPT_MESSAGES_MAX;
 use crate::ring::Ring;
@@ -107,6 +107,7 @@ impl Turn<'_> {
         let Some(room) = self.body.extra.get().map(|extra| &extra.room) else { return };
         if room.is_listed.replace(false) {
             room.is_circle.set(false);
+            self.block.hold(CIRCLE, false);
             self.kernel.core.waits.leave((self.kernel.handle, self.index));
         }
     }
@@ -144,7 +145,9 @@ impl Turn<'_> {
         } else {
             context::wait_for_room(target, self.kernel, self.index);
             let whom = (target, block);
-            extra.room.is_circle.set(self.kernel.core.waits.enter((self.kernel.handle, self.index), whom));
+            let is_circle = self.kernel.core.waits.enter((self.kernel.handle, self.index), whom);
+            extra.room.is_circle.set(is_circle);
+            self.block.hold(CIRCLE, is_circle);
             extra.room.is_listed.set(true);
         }
         heavy_fence(Label::E2);

@@ -445,9 +445,12 @@ impl Kernel {
         let (first, tries) = self.targets(message.block)?;
         for offset in 0..2 * tries {
             let block = (first + offset) % self.options.grid_size;
-            // If there is a choice, blocks that wait for their restart come last.
-            if (tries > 1 && self.block(block).rests()) != (offset >= tries) {
+            // If there is a choice, blocks that wait for their restart come last; then all are tried, for one may have come back.
+            if offset < tries && tries > 1 && self.block(block).rests() {
                 continue;
+            }
+            if offset >= tries && tries == 1 {
+                break;
             }
             let ring = self.input(block)?;
             // A stamp that is not used is a gap in the clock, and no more.

@@ -56,6 +56,8 @@ pub(super) const KEEPS: u8 = 1;
 pub(super) const FAILED: u8 = 2;
 /// A block is held: it waits for its restart.
 pub(super) const RESTING: u8 = 4;
+/// With KEEPS: to wait would close a circle (`kept.rs`), so input is work for it all the same.
+pub(super) const CIRCLE: u8 = 8;
 
 /// What a block that failed remembers; the runner's.
 #[derive(Debug, Default)]

@@ -521,6 +521,58 @@ static void a_restarted_block_begins_with_the_last_checkpoint(void) {
   OK(rk_runtime_destroy(runtime));
 }
 
+/* Says that it is inside, spoils its state when the gate opens, and fails. */
+static rk_status_t on_spoil(rk_context_t *ctx, const rk_message_t *message) {
+  if (!message->type) return on_count(ctx, message);
+  on_gate(ctx, message);
+  ((counted_t *)rk_context_state(ctx))->count = 1000;
+  return RK_ERR_KERNEL_FAILED;
+}
+
+static void what_a_failing_handler_leaves_is_not_saved(void) {
+  rk_runtime_t *runtime = make_runtime(2);
+  rk_launch_options_t options = options_for("spoils", mode);
+  rk_message_t message = check_message("m", 1);
+  pthread_t thread;
+  gate_init(&gate);
+  OK(add_program(runtime, "spoils", on_spoil, sizeof(counted_t), &gate));
+  options.restart = RK_RESTART_ON_FAILURE;
+  OK(rk_launch(runtime, "k", &options, &target));
+  CHECK(count_of(target, 0) == 1);
+  message.type = 1;
+  OK(rk_send(target, &message, 0));
+  gate_await_inside(&gate, 1);
+  done = 0;
+  taken_status = 1;
+  CHECK(pthread_create(&thread, NULL, checkpoint_it, NULL) == 0);
+  check_sleep_ms(50); /* it waits for the handler; if it did not yet, nothing is shown */
+  gate_open(&gate);
+  CHECK(pthread_join(thread, NULL) == 0);
+  OK(taken_status);
+  CHECK(count_of(target, 0) == 1); /* begun anew with zeros, and not with what was left */
+  OK(rk_restore(target, taken, taken_size));
+  CHECK(count_of(target, 0) == 1);
+  OK(rk_runtime_destroy(runtime));
+}
+
+static void a_checkpoint_is_no_change_of_state(void) {
+  rk_runtime_t *runtime = make_runtime(1);
+  rk_kernel_t kernel = launched(runtime, "k", "count", 1, 0);
+  unsigned char bytes[512];
+  rk_event_t event;
+  size_t size, count;
+  OK(rk_watch(kernel, RK_WATCH_STATE, 1));
+  OK(rk_checkpoint(kernel, bytes, sizeof bytes, &size));
+  OK(rk_restore(kernel, bytes, size));
+  CHECK_STATUS(rk_poll(runtime, &event, 1, 0, &count), RK_ERR_EMPTY);
+  OK(rk_deactivate(kernel));
+  OK(rk_checkpoint(kernel, bytes, sizeof bytes, &size));
+  OK(rk_poll(runtime, &event, 1, MS(60000), &count));
+  CHECK(event.kind == RK_EVENT_STATE && event.state == RK_STATE_DEACTIVATED);
+  CHECK_STATUS(rk_poll(runtime, &event, 1, 0, &count), RK_ERR_EMPTY);
+  OK(rk_runtime_destroy(runtime));
+}
+
 static volatile int wrong;
 
 static void *pause_and_go(void *argument) {
@@ -651,6 +703,8 @@ int main(int argc, char **argv) {
     RUN(inside_its_own_handler_it_would_deadlock);
     RUN(a_start_finds_what_was_restored);
     RUN(a_restarted_block_begins_with_the_last_checkpoint);
+    RUN(what_a_failing_handler_leaves_is_not_saved);
+    RUN(a_checkpoint_is_no_change_of_state);
     RUN(beside_every_other_verb);
     RUN(a_large_state_comes_back_whole);
   }
