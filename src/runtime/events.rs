@@ -39,7 +39,7 @@ use super::command::WhenEnded;
 use super::control::Timer;
 use super::core::Core;
 use super::kernel::Kernel;
-use super::message::NOTHING;
+use super::message::NO_EVENT;
 use crate::error::{Error, Result};
 use crate::layout::*;
 use crate::process::Signal;
@@ -115,6 +115,8 @@ struct Queue {
     shut: bool,
     closed: bool,
     signal: Option<Signal>,
+    /// An event of dead letters waits: there is one at most.
+    letter_waits: bool,
 }
 
 /// See the file's head.
@@ -159,7 +161,7 @@ impl Queue {
 
     /// Takes out the event of what was ready; `None`: there is none any more.
     fn event(&mut self, ready: Ready) -> Option<RkEvent> {
-        let mut event = EMPTY;
+        let mut event = NO_EVENT;
         match ready {
             Ready::Done(number) => {
                 let op = self.ops.remove(&number)?;
@@ -193,6 +195,7 @@ impl Queue {
                 }
             }
             Ready::DeadLetters { kernel, status } => {
+                self.letter_waits = false;
                 (event.kind, event.kernel.id, event.status) = (RK_EVENT_DEAD_LETTER, kernel, status);
             }
         }
@@ -253,17 +256,6 @@ impl Queue {
         }
     }
 }
-
-const EMPTY: RkEvent = RkEvent {
-    kind: 0,
-    status: RK_OK,
-    user_data: 0,
-    op: RkOp { id: 0 },
-    kernel: RkKernel { id: 0 },
-    state: 0,
-    flags: 0,
-    message: NOTHING,
-};
 
 /// Places that a watch takes.
 fn places(interest: u32) -> usize {
@@ -341,9 +333,14 @@ impl Events {
         let Some(op) = queue.ops.remove(&op) else { return };
         queue.taken -= 1;
         queue.under_way -= usize::from(!matches!(op.progress, Progress::Done { .. }));
+        let is_over = queue.is_over();
         drop(queue);
         drop(op);
         self.settled.notify_all();
+        if is_over {
+            // Who polls waited for this one, and no event comes of it.
+            self.arrived.notify_all();
+        }
     }
 
     /// What waits for the end of a kernel is dropped when its operation is done.
@@ -594,7 +591,7 @@ impl Events {
             return;
         }
         let mut queue = lock(&self.queue);
-        if !queue.closed {
+        if !queue.closed && !std::mem::replace(&mut queue.letter_waits, true) {
             queue.push(Ready::DeadLetters { kernel, status });
             drop(queue);
             self.arrived.notify_one();

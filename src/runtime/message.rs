@@ -1,7 +1,7 @@
 //! Messages on their way in and out.
 
 use super::lease::{Kind, Lease};
-use crate::layout::{RkMessage, RkTimestamp};
+use crate::layout::{RK_OK, RkEvent, RkKernel, RkMessage, RkOp, RkTimestamp};
 use crate::ring::{Header, Received};
 
 /// What a sender says.
@@ -20,7 +20,7 @@ pub struct Outgoing<'a> {
 }
 
 /// A message of zeros: where there is none.
-pub(crate) const NOTHING: RkMessage = RkMessage {
+const NOTHING: RkMessage = RkMessage {
     payload: std::ptr::null(),
     payload_size: 0,
     r#type: 0,
@@ -30,6 +30,18 @@ pub(crate) const NOTHING: RkMessage = RkMessage {
     deadline_ns: 0,
     timestamp: RkTimestamp { physical_ns: 0, logical: 0, node: 0 },
     lease: 0,
+};
+
+/// An event to be filled in.
+pub(crate) const NO_EVENT: RkEvent = RkEvent {
+    kind: 0,
+    status: RK_OK,
+    user_data: 0,
+    op: RkOp { id: 0 },
+    kernel: RkKernel { id: 0 },
+    state: 0,
+    flags: 0,
+    message: NOTHING,
 };
 
 /// The view of a message whose slot is elsewhere.

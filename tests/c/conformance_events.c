@@ -399,6 +399,26 @@ static void a_dead_letter_is_announced_until_there_is_none(void) {
   OK(rk_runtime_destroy(runtime));
 }
 
+static void letters_that_nobody_polls_are_announced_once(void) {
+  rk_runtime_t *runtime = make_runtime(1);
+  rk_kernel_t kernel = launched(runtime, "k", "status");
+  rk_status_t failure = 5;
+  rk_message_t request = check_message(&failure, sizeof failure);
+  rk_dead_letter_t letter;
+  rk_event_t event;
+  int round;
+  for (round = 0; round < 20; round++) {
+    OK(rk_send(kernel, &request, RK_FOREVER));
+    OK(rk_receive_dead_letter(runtime, &letter, MS(60000)));
+    OK(rk_release(&letter.message));
+    CHECK_STATUS(rk_receive_dead_letter(runtime, &letter, 0), RK_ERR_EMPTY);
+  }
+  OK(next(runtime, &event));
+  CHECK(event.kind == RK_EVENT_DEAD_LETTER);
+  CHECK_STATUS(none(runtime), RK_ERR_EMPTY);
+  OK(rk_runtime_destroy(runtime));
+}
+
 static int is_readable(int fd) {
   struct pollfd of;
   of.fd = fd;
@@ -696,6 +716,7 @@ int main(int argc, char **argv) {
     RUN(states_are_told_in_their_order);
     RUN(a_full_queue_merges_states_and_loses_no_last_one);
     RUN(a_dead_letter_is_announced_until_there_is_none);
+    RUN(letters_that_nobody_polls_are_announced_once);
     RUN(the_descriptor_is_readable_while_events_wait);
     RUN(a_watch_that_is_taken_back_leaves_nothing_behind);
     RUN(what_is_wrong_is_answered);
