@@ -297,6 +297,7 @@ RKD_AT(rkd_slot, node, 60);
 #define RKD_EXPRESS_ENTRIES 64u
 #define RKD_EXPRESS_MAX 64u /* bytes of payload */
 #define RKD_SKEW_MAX 1000000000ull /* ns */
+#define RKD_CLOCK_LAST ((1ull << 61) - (1ull << 41)) /* ns; the wall clock is taken to stand still there */
 #define RKD_FAR 0x40000000ull /* half of all marks */
 #define RKD_POSITION 0xffffffffffffull
 
@@ -509,7 +510,8 @@ RKP_DEVICE rkd_u64 rkd_clock_move(rk_context_t *c, rkd_u64 least, rkd_u64 step) 
   }
 }
 RKP_DEVICE rkd_u64 rkd_tick(rk_context_t *c) {
-  return rkd_clock_move(c, ((rkp_now_ns() + c->unix_offset) >> 4) << 7, 1);
+  const rkd_u64 now = rkp_now_ns() + c->unix_offset;
+  return rkd_clock_move(c, ((now < RKD_CLOCK_LAST ? now : RKD_CLOCK_LAST) >> 4) << 7, 1);
 }
 
 /* 8 bytes of an entry as two words. */

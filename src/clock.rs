@@ -6,6 +6,9 @@
 //! does. A clock that is asked more often than 8 times a nanosecond runs ahead of the wall clock by what it
 //! counts, and falls back in step when it is asked less. The node makes times of different clocks different.
 //!
+//! The word has room for times until January 2043 (2^61 ns). From [`LAST_NS`] on the wall clock is taken to stand still: times of one clock still
+//! differ and increase, as they count, for 2^44 of them.
+//!
 //! # What follows from what
 //! A message carries a time of its sender's clock. Who handles it moves the kernel's clock past that (`observe`) before the handler
 //! runs, so all that the handler says is later: replies, what it sends on routes, what it emits. The host has one clock. It is moved
@@ -31,9 +34,15 @@ const UNIT_BITS: u32 = 4;
 /// How far ahead of the wall clock a time is followed; `RKD_SKEW_MAX` of `include/ringkernel_device.cuh`.
 pub(crate) const SKEW_MAX_NS: u64 = 1_000_000_000;
 
+/// Where the wall clock is taken to stand still; `RKD_CLOCK_LAST` of `include/ringkernel_device.cuh`.
+pub(crate) const LAST_NS: u64 = (1 << 61) - (1 << 41);
+/// Beyond any time.
+const END_NS: u64 = 1 << 61;
+
 /// A time as a word of a clock.
 fn word(physical_ns: u64, logical: u32) -> u64 {
-    (physical_ns >> UNIT_BITS) << LOGICAL_BITS | u64::from(logical.min((1 << LOGICAL_BITS) - 1))
+    (physical_ns.min(END_NS - 1) >> UNIT_BITS) << LOGICAL_BITS
+        | u64::from(logical.min((1 << LOGICAL_BITS) - 1))
 }
 
 /// Whether a word is beyond the limit on skew.
@@ -71,7 +80,7 @@ impl HybridClock {
     }
 
     fn tick_past(&self, seen: u64, now_ns: u64) -> RkTimestamp {
-        let least = word(now_ns, 0).max(seen + 1);
+        let least = word(now_ns.min(LAST_NS), 0).max(seen + 1);
         let mut last = self.last.load(Ordering::Relaxed);
         loop {
             let next = least.max(last + 1);
@@ -158,6 +167,22 @@ mod tests {
         let c = HybridClock::new(3);
         a.tick(u64::MAX / 2);
         assert_eq!(c.tick_after(&a, now).physical_ns, now);
+    }
+
+    #[test]
+    fn times_still_increase_when_the_word_is_used_up() {
+        let (clock, other) = (HybridClock::new(1), HybridClock::new(2));
+        let mut last = clock.tick(LAST_NS - 16);
+        assert_eq!(last.physical_ns, LAST_NS - 16);
+        for now in [LAST_NS, LAST_NS + 1, END_NS - 1, END_NS, END_NS + 16, END_NS + 17, u64::MAX, u64::MAX] {
+            let next = clock.tick(now);
+            assert!(next > last && next.physical_ns < END_NS);
+            last = next;
+        }
+        other.observe(last, || u64::MAX);
+        assert!(
+            other.tick(END_NS).physical_ns >= last.physical_ns && other.tick_after(&clock, END_NS) > last
+        );
     }
 
     #[test]

@@ -445,7 +445,8 @@ pub struct RkKernelStatus {
 
 /// A hybrid logical clock's time. Of one node, all are different and increasing; what follows from a message (what its handler says, what the
 /// host sends after it got the answer) is later, whatever the wall clock does meanwhile. A time that is more than a second ahead of the wall
-/// clock, which a clock that is wrong must have made, is not followed. Compare physical_ns, then logical, then node.
+/// clock, which a clock that is wrong must have made, is not followed. Compare physical_ns, then logical, then node. A clock has room for times until
+/// January 2043 (2^61 ns); from some minutes before that on, its times only count on from there, and still differ and increase.
 #[repr(C)]
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct RkTimestamp {

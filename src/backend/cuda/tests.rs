@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::mem::offset_of;
 
-use crate::clock::SKEW_MAX_NS;
+use crate::clock::{LAST_NS, SKEW_MAX_NS};
 use crate::layout::*;
 
 const HEADER: &str = include_str!("../../../include/ringkernel_device.cuh");
@@ -140,6 +140,8 @@ fn lesson_13_host_and_device_agree_on_sizes_and_numbers() {
     }
     assert!(HEADER.contains(&format!("#define RKD_LAYOUT {SEAT_LAYOUT}u\n")));
     assert!(HEADER.contains(&format!("#define RKD_SKEW_MAX {SKEW_MAX_NS}ull ")));
+    assert!(HEADER.contains("#define RKD_CLOCK_LAST ((1ull << 61) - (1ull << 41)) "));
+    assert_eq!(LAST_NS, (1 << 61) - (1 << 41));
     assert!(HEADER.contains(&format!("#define RKD_EXPRESS_ENTRIES {EXPRESS_ENTRIES}u\n")));
     assert!(HEADER.contains(&format!("#define RKD_EXPRESS_MAX {EXPRESS_MAX}u ")));
     assert!(HEADER.contains(&format!("#define RKD_SKIPPED {SLOT_SKIPPED:#x}u\n")));
