@@ -1337,7 +1337,8 @@ rk_status_t rk_activate(struct rk_kernel_t kernel);
 /**
  * Pauses a kernel: waits for the current message of each block; once it returned RK_OK no handler runs. Messages
  * still queue. Errors by state as rk_activate, also of a kernel that is activated (INVALID_STATE), terminated or
- * fails before that. Any thread; not from a handler of this kernel.
+ * fails before that. Any thread; not from a handler of this kernel, nor from one that a handler of this kernel waits for in
+ * rk_deactivate, rk_checkpoint or rk_restore (RK_ERR_WOULD_DEADLOCK: it would wait for itself).
  */
 rk_status_t rk_deactivate(struct rk_kernel_t kernel);
 
@@ -1431,7 +1432,10 @@ rk_status_t rk_disconnect(struct rk_kernel_t from, uint32_t route);
  * `size`, if not NULL, gets the bytes needed, also with RK_ERR_BUFFER_TOO_SMALL: then nothing else was done, and the
  * kernel was not held up. `buf` may be NULL when capacity is 0. Legal when LAUNCHED, ACTIVE and DEACTIVATED; else TERMINATED or
  * KERNEL_FAILED, also when it comes to its end while this waits for a handler. The kernel keeps a copy until it is freed: a restarted block begins
- * with it. Other errors: OUT_OF_MEMORY. Any thread; not from a handler of this kernel (RK_ERR_WOULD_DEADLOCK).
+ * with it. Other errors: OUT_OF_MEMORY; of a kernel on a device TIMEOUT (no launch for the copy in time) and what the driver says, after which the
+ * kernel goes on, and DEVICE (its blocks gave no answer, or the device is lost), after which it is FAILED. Any thread; not from a handler of this
+ * kernel, nor from one that a handler of this kernel waits for in rk_deactivate, rk_checkpoint or rk_restore (RK_ERR_WOULD_DEADLOCK: it would
+ * wait for itself).
  *
  * # Safety
  * Pointers are NULL or valid as the header says.
@@ -1448,8 +1452,8 @@ rk_status_t rk_checkpoint(struct rk_kernel_t kernel,
  * first: if a byte was changed or they are not whole, or are of another program, grid_size or state_size, the answer is INVALID_ARGUMENT
  * and nothing was done. A block that has not started yet runs its on_start after this, which finds the state. Legal when LAUNCHED,
  * ACTIVE and DEACTIVATED; else TERMINATED or KERNEL_FAILED, also when it comes to its end while this waits for a handler: then nothing was
- * restored. The kernel keeps a copy until it is freed: a restarted block begins with it. Other errors: OUT_OF_MEMORY. Any
- * thread; not from a handler of this kernel (RK_ERR_WOULD_DEADLOCK).
+ * restored. The kernel keeps a copy until it is freed: a restarted block begins with it. Other errors: OUT_OF_MEMORY; of a kernel on a
+ * device those of rk_checkpoint: nothing was restored, unless the answer is DEVICE. Any thread; not from a handler, as rk_checkpoint.
  *
  * # Safety
  * Pointers are NULL or valid as the header says.

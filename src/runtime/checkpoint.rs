@@ -38,6 +38,7 @@ use super::blocking;
 use super::handle::KernelHandle;
 use super::kernel::{HELD, Kernel};
 use super::supervise::{FAILED, RESTING};
+use super::waits;
 use crate::error::{Error, Result};
 use crate::layout::RK_ERR_DEVICE;
 use crate::sync::{Arc, lock};
@@ -160,6 +161,7 @@ impl KernelHandle {
         let mut bytes = zeroed(size_of_all(&kernel)? - CHECKSUM)?;
         bytes[..HEADER].copy_from_slice(&header(&kernel)?);
         kernel.driver.prepare_copy(&kernel)?;
+        let waiting = waits::wait_for_handlers(&kernel, "rk_checkpoint")?;
         let hold = Hold::begin(&kernel)?;
         let (made, before) = hold.when_quiet(|| {
             kernel.driver.save_states(&kernel, &mut bytes[HEADER..])?;
@@ -168,6 +170,7 @@ impl KernelHandle {
             let before = lock(&kernel.extra().checkpoint).replace(Arc::clone(&made));
             Ok((made, before))
         })?;
+        drop(waiting);
         drop(hold);
         drop(before);
         Ok(made)
@@ -179,6 +182,7 @@ impl KernelHandle {
         kernel.check_accepts()?;
         let checkpoint = Arc::new(checked(&kernel, given)?);
         kernel.driver.prepare_copy(&kernel)?;
+        let waiting = waits::wait_for_handlers(&kernel, "rk_restore")?;
         let hold = Hold::begin(&kernel)?;
         let before = hold.when_quiet(|| {
             let before = lock(&kernel.extra().checkpoint).replace(checkpoint);
@@ -190,6 +194,7 @@ impl KernelHandle {
                 }
             }
         })?;
+        drop(waiting);
         drop(hold);
         drop(before);
         Ok(())

@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 
 use super::kernel::{ACTIVATION, DISCARD, HARD, HELD, Kernel, LATE, OVERDUE, Phase, SHUTDOWN, STATE};
 use super::lifecycle::{KernelState, Step, Verb, step};
-use super::{blocking, log};
+use super::{blocking, log, waits};
 use crate::error::{Error, Result};
 use crate::layout::{RK_OK, RkStatus};
 use crate::sync::{
@@ -88,6 +88,7 @@ impl Kernel {
 
     /// Pauses it; when this has succeeded no handler of it runs. An error by state if somebody activated or ended it before that.
     pub(crate) fn deactivate(&self) -> Result<()> {
+        let _waiting = waits::wait_for_handlers(self, "deactivate")?;
         {
             let verbs = lock(&self.verbs);
             match step(self.state(), Verb::Deactivate) {

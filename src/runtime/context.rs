@@ -125,6 +125,11 @@ pub(crate) fn is_inside(kernel: u64) -> bool {
     chain().any(|invocation| invocation.kernel.handle == kernel)
 }
 
+/// The kernels and blocks whose handlers run on this thread.
+pub(crate) fn places() -> Vec<(u64, u32)> {
+    chain().map(|invocation| (invocation.kernel.handle, invocation.index)).collect()
+}
+
 /// Whether a handler of any kernel of this runtime is running on this thread.
 pub(crate) fn is_inside_runtime(core: &Arc<super::core::Core>) -> bool {
     chain().any(|invocation| Arc::ptr_eq(&invocation.kernel.core, core))

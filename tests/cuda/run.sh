@@ -90,7 +90,7 @@ host=$host,a_context_of_before_names_nothing
 # A device knows 256 routes of a kernel.
 host=$host,one_message_goes_to_ten_thousand_kernels
 starts=$starts,a_start_finds_what_was_restored
-host=$host,inside_its_own_handler_it_would_deadlock,a_call_from_a_handler_is_on_the_way
+host=$host,inside_its_own_handler_it_would_deadlock,two_handlers_that_would_wait_for_each_other_are_told,a_call_from_a_handler_is_on_the_way
 # Blocks of an event-driven kernel that got their messages during a launch wait for the next.
 batches=a_pause_waits_for_every_block_and_blocks_run_side_by_side
 # When a handler on a device ends is known here some time later.
