@@ -358,7 +358,7 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
     let block = kernel.block(index);
     // SAFETY: the caller holds the gate, so nobody else touches the body; it has no `&mut` users at all.
     let body = block.body.with(|body| unsafe { &*body });
-    let turn = Turn { kernel, block, index, body };
+    let turn = Turn { kernel, block, index, body, has_failed_now: Cell::new(false) };
     if let Some((remote, ring)) = block.elsewhere_parts()
         && let Some(after) = remote::turn(&turn, &**remote, ring)
     {
@@ -434,6 +434,8 @@ pub(super) struct Turn<'a> {
     pub(super) block: &'a Block,
     pub(super) index: u32,
     pub(super) body: &'a Body,
+    /// The block has failed in these turns, and nobody has looked at that.
+    pub(super) has_failed_now: Cell<bool>,
 }
 
 impl Turn<'_> {

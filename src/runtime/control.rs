@@ -85,20 +85,26 @@ impl Control {
         self.tokio.spawn(aside(work));
     }
 
-    /// As [`Control::at`], unless what is returned is dropped before.
+    /// Does something once a point in time has come, on the control thread; never, if the runtime is gone, or what is returned is dropped,
+    /// before.
     pub(crate) fn timer(&self, due_ns: u64, then: impl FnOnce() + Send + 'static) -> Timer {
-        Timer(self.at(due_ns, then))
-    }
-
-    /// Does something once a point in time has come, on the control thread; never, if the runtime is gone before.
-    pub(crate) fn at(&self, due_ns: u64, then: impl FnOnce() + Send + 'static) -> tokio::task::AbortHandle {
         let task = self.tokio.spawn(async move {
             while let Some(left_ns) = due_ns.checked_sub(monotonic_ns()).filter(|left_ns| *left_ns > 0) {
                 tokio::time::sleep(Duration::from_nanos(left_ns)).await;
             }
             then();
         });
-        task.abort_handle()
+        Timer(task.abort_handle())
+    }
+
+    /// Does something once all of these have ended, on the control thread; never, if the runtime is gone before.
+    pub(crate) fn when_all_ended(&self, kernels: Vec<Arc<Kernel>>, then: impl FnOnce() + Send + 'static) {
+        self.tokio.spawn(async move {
+            for kernel in kernels {
+                kernel.when_ended().await;
+            }
+            then();
+        });
     }
 
     /// Terminates all kernels: drains for `timeout_ns`, then discards, and waits `grace_ns` for handlers.

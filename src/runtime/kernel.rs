@@ -26,6 +26,7 @@ use super::block::Block;
 use super::blocks::Blocks;
 use super::callback::{Code, UserPointer};
 use super::checkpoint::{self, Checkpoint};
+use super::control::Timer;
 use super::core::Core;
 use super::dead::Letter;
 use super::handle::KernelHandle;
@@ -80,16 +81,16 @@ pub(crate) trait Driver: Send + Sync {
         false
     }
 
-    /// Pokes a block once a point in time has come, if its kernel is still there.
-    fn poke_at(&self, kernel: &Arc<Kernel>, block: u32, due_ns: u64) {
+    /// Pokes a block once a point in time has come, unless what this returns is dropped before.
+    fn poke_at(&self, kernel: &Arc<Kernel>, block: u32, due_ns: u64) -> Option<Timer> {
         // By its handle: a timer keeps no memory of a kernel that is gone.
         let handle = KernelHandle::new(kernel.handle);
-        kernel.core.control.at(due_ns, move || {
+        Some(kernel.core.control.timer(due_ns, move || {
             let _ = handle.with(|kernel| {
                 kernel.poke(block);
                 Ok(())
             });
-        });
+        }))
     }
 
     /// The control word was written. Under the verbs lock, so calls come in the order of the writes.

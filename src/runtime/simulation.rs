@@ -22,7 +22,7 @@ use std::panic::resume_unwind;
 use super::block::{self, Block};
 use super::blocks::Blocks;
 use super::calls::Call;
-use super::control::Control;
+use super::control::{Control, Timer};
 use super::core::Core;
 use super::kernel::{Driver, Kernel, Parts};
 use super::{
@@ -147,8 +147,9 @@ impl Driver for Simulated {
         });
     }
 
-    fn poke_at(&self, kernel: &Arc<Kernel>, block: u32, due_ns: u64) {
+    fn poke_at(&self, kernel: &Arc<Kernel>, block: u32, due_ns: u64) -> Option<Timer> {
         world(|world| world.timers.push((due_ns, Arc::downgrade(kernel), block)));
+        None
     }
 }
 

@@ -9,13 +9,18 @@
 //! All inside the gate, so a block has one user at a time and nothing here races with a handler.
 //! 1. The handler returns. Its message becomes a dead letter, which ends its call; its place in the ring is given back; the
 //!    block is FAILED and poked, which makes the runner look here before it takes the next message.
-//! 2. [`Turn::supervise`]: `on_stop`, if the block was started (starts and stops come in pairs); calls that this incarnation
+//! 2. [`Turn::supervise`], before the gate is left: `on_stop`, if the block was started (starts and stops come in pairs); calls that this incarnation
 //!    left unanswered end with `RK_ERR_KERNEL_FAILED`; the state is that of the last checkpoint, or zero (`checkpoint::reset_state`). What the handler sent
 //!    before it failed is sent, and kept output is still kept.
 //! 3. The block is RESTING for `restart_backoff_ns`: it takes no input, so what is queued stays in the ring in its order and what is
-//!    sent is accepted; nobody holds its gate and no thread waits. A timer of the control thread pokes it at the end.
+//!    sent is accepted; nobody holds its gate and no thread waits. A timer of the control thread pokes it at the end; it is the rest's,
+//!    and goes with it: with the end of the rest, or with the kernel.
 //! 4. The first runner that finds the time over ends the rest; the restart is counted; `on_start` runs before the next message as it does
 //!    before the first.
+//!
+//! A failure that was seen before the gate was left is dealt with then and there, whatever the control word says by now: who pauses the
+//! kernel or copies its states waits for the gate, so `on_stop` never runs after a pause has succeeded. Only what was left for another turn (an
+//! `on_start` that failed, the record of a block elsewhere), for which no `on_stop` runs, waits while states are copied.
 //!
 //! A block elsewhere takes no message after one that failed, until it is told to begin anew: steps 1 and 2 are done when its record of
 //! the failure is there, and at the end of the rest it is told, and makes its state that of the last checkpoint, or zero, itself.
@@ -38,17 +43,22 @@
 //! argument of `gate.rs` holds. The runner of that turn reads the clock after the timer did, which read a time that is over. An end
 //! sets the control word and schedules: whoever is inside looks at the word again when it leaves. A timer that comes after that finds
 //! no rest, or no kernel: it has its handle. For a backoff that has no end there is no timer.
+//!
+//! A turn that finds HELD has used its poke up, and leaves it to who copies states to poke again. Runner: `held`, take the poke; full fence;
+//! read the word. Copier: the word without HELD; fence (G6); read `held`; poke. So a runner that still sees HELD has taken its
+//! poke before the copier's, which is one more, and the copier sees what the block is held for.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 use super::block::{Block, Turn};
+use super::control::Timer;
 use super::kernel::{HELD, Kernel, Phase};
 use super::options::Restart;
 use super::{calls, checkpoint, log};
 use crate::layout::{RK_DEAD_HANDLER, RK_ERR_KERNEL_FAILED, RkStatus};
 use crate::limits::RESTART_TIMES_MAX;
-use crate::sync::{AtomicU64, Mutex, Ordering, lock, monotonic_ns};
+use crate::sync::{AtomicU64, Mutex, Ordering, fence, lock, monotonic_ns};
 
 /// A block is held: it keeps output that finds no room.
 pub(super) const KEEPS: u8 = 1;
@@ -64,6 +74,7 @@ pub(super) const CIRCLE: u8 = 8;
 pub(super) struct Rest {
     status: Cell<RkStatus>,
     until_ns: Cell<u64>,
+    timer: RefCell<Option<Timer>>,
 }
 
 impl Block {
@@ -137,6 +148,7 @@ impl Turn<'_> {
             return self.kernel.fail(status);
         }
         self.body.extra().rest.status.set(status);
+        self.has_failed_now.set(true);
         self.block.hold(FAILED, true);
         self.block.poked.store(true, Ordering::SeqCst);
     }
@@ -146,7 +158,11 @@ impl Turn<'_> {
         if !self.block.holds(FAILED | RESTING) {
             return true;
         }
-        if control & HELD != 0 {
+        // Of a block elsewhere it is not the gate that a copy waits for.
+        let is_first = self.has_failed_now.replace(false) && self.block.remote.is_none();
+        fence(Ordering::SeqCst);
+        let is_held = self.kernel.control() & HELD != 0;
+        if is_held && !is_first {
             // States are being copied; who does that pokes afterwards.
             return false;
         }
@@ -158,9 +174,11 @@ impl Turn<'_> {
                 return false;
             }
         }
-        let is_over = || monotonic_ns() >= self.body.extra().rest.until_ns.get();
+        let rest = &self.body.extra().rest;
+        let is_over = || monotonic_ns() >= rest.until_ns.get();
         if self.block.holds(RESTING) && (Kernel::ends(phase) || is_over()) {
             self.block.hold(RESTING, false);
+            drop(rest.timer.take());
             if phase != Phase::Discard {
                 self.restart();
             }
@@ -210,7 +228,7 @@ impl Turn<'_> {
         rest.until_ns.set(until_ns);
         self.block.hold(RESTING, true);
         if backoff_ns != 0 && until_ns != u64::MAX {
-            kernel.driver.poke_at(kernel, self.index, until_ns);
+            rest.timer.replace(kernel.driver.poke_at(kernel, self.index, until_ns));
         }
         true
     }

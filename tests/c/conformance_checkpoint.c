@@ -555,6 +555,159 @@ static void what_a_failing_handler_leaves_is_not_saved(void) {
   OK(rk_runtime_destroy(runtime));
 }
 
+/* Block 0 holds a checkpoint up, in which block 1 fails, and a pause is asked for: its stop is before the pause has succeeded. */
+static volatile int has_paused, let_go;
+static int ran_in_pause, ran_in_all;
+
+static rk_status_t on_fail_in_a_hold(rk_context_t *ctx, const rk_message_t *message) {
+  (void)message;
+  while (!rk_context_stopping(ctx)) check_sleep_ms(1);
+  if (rk_context_block(ctx) == 1) return RK_ERR_KERNEL_FAILED;
+  UNTIL(let_go);
+  return RK_OK;
+}
+
+static void on_stop_counted(rk_context_t *ctx) {
+  if (rk_context_block(ctx) != 1) return;
+  if (has_paused) __atomic_fetch_add(&ran_in_pause, 1, __ATOMIC_SEQ_CST);
+  __atomic_fetch_add(&ran_in_all, 1, __ATOMIC_SEQ_CST);
+}
+
+static void *checkpoint_all(void *argument) {
+  size_t size = size_of(*(rk_kernel_t *)argument);
+  void *bytes = malloc(size);
+  rk_status_t status = size && bytes ? rk_checkpoint(*(rk_kernel_t *)argument, bytes, size, NULL) : RK_ERR_INTERNAL;
+  free(bytes);
+  return status == RK_OK ? NULL : argument;
+}
+
+static void *pause_it(void *argument) {
+  if (rk_deactivate(*(rk_kernel_t *)argument) != RK_OK) return argument;
+  has_paused = 1;
+  return NULL;
+}
+
+static void nothing_of_a_failed_block_runs_after_a_pause(void) {
+  rk_runtime_t *runtime = make_runtime(3);
+  rk_launch_options_t options = options_for("held", mode);
+  rk_program_t program = RK_PROGRAM_INIT;
+  rk_message_t message = check_message("m", 1);
+  rk_dead_letter_t letter;
+  rk_kernel_t kernel;
+  pthread_t copier, pauser;
+  void *failed;
+  int hosted = runtime && backend_of(runtime) == RK_BACKEND_CPU;
+  program.name = "held";
+  program.on_message = on_fail_in_a_hold;
+  program.on_stop = on_stop_counted;
+  program.state_size = 8u << 20; /* to copy it takes a moment */
+  OK(rk_program_register(runtime, &program));
+  options.grid_size = 2;
+  options.restart = RK_RESTART_ON_FAILURE;
+  options.restart_backoff_ns = 1;
+  has_paused = let_go = ran_in_pause = ran_in_all = 0;
+  OK(rk_launch(runtime, "k", &options, &kernel));
+  for (message.block = 0; message.block < 2; message.block++) OK(rk_send(kernel, &message, 0));
+  CHECK(pthread_create(&copier, NULL, checkpoint_all, &kernel) == 0);
+  OK(rk_receive_dead_letter(runtime, &letter, RK_FOREVER));
+  OK(rk_release(&letter.message));
+  CHECK(pthread_create(&pauser, NULL, pause_it, &kernel) == 0);
+  UNTIL(state_of(kernel) == RK_STATE_DEACTIVATED);
+  let_go = 1;
+  CHECK(pthread_join(pauser, &failed) == 0 && failed == NULL);
+  CHECK(pthread_join(copier, &failed) == 0 && failed == NULL);
+  UNTIL(!hosted || __atomic_load_n(&ran_in_all, __ATOMIC_SEQ_CST) == 1);
+  CHECK(ran_in_pause == 0);
+  OK(rk_runtime_destroy(runtime));
+}
+
+/* A block that waits for its restart while one checkpoint follows the other comes back. */
+static volatile int no_more;
+
+static void *checkpoint_again_and_again(void *argument) {
+  unsigned char bytes[512];
+  size_t size;
+  while (!no_more) {
+    if (rk_checkpoint(*(rk_kernel_t *)argument, bytes, sizeof bytes, &size) != RK_OK) return argument;
+  }
+  return NULL;
+}
+
+static void a_block_comes_back_beside_checkpoints(void) {
+  rk_runtime_t *runtime = make_runtime(2);
+  rk_launch_options_t options = options_for("mortal", mode);
+  rk_message_t message = check_message("m", 1), reply;
+  rk_kernel_t kernel;
+  pthread_t copier;
+  void *failed;
+  int i, rounds = check_slow() ? 20 : 2000;
+  OK(add_program(runtime, "mortal", on_count_or_fail, sizeof(counted_t), NULL));
+  options.restart = RK_RESTART_ON_FAILURE;
+  options.restart_max = 1000000;
+  options.restart_backoff_ns = 1000;
+  OK(rk_launch(runtime, "k", &options, &kernel));
+  no_more = 0;
+  CHECK(pthread_create(&copier, NULL, checkpoint_again_and_again, &kernel) == 0);
+  for (i = 0; i < rounds; i++) {
+    message.type = 1;
+    CHECK_STATUS(rk_call(kernel, &message, &reply, MS(20000)), RK_ERR_KERNEL_FAILED);
+    message.type = 0;
+    OK(rk_call(kernel, &message, &reply, MS(20000)));
+    OK(rk_release(&reply));
+  }
+  no_more = 1;
+  CHECK(pthread_join(copier, &failed) == 0 && failed == NULL);
+  OK(rk_runtime_destroy(runtime));
+}
+
+static rk_kernel_t pair[2];
+static volatile int entered;
+static rk_status_t of_pair[2];
+
+/* Two handlers, each of which would wait for the other to end. */
+static rk_status_t on_the_other(rk_context_t *ctx, const rk_message_t *message) {
+  unsigned char bytes[512];
+  size_t size;
+  uint32_t me = message->type & 1;
+  __atomic_fetch_add(&entered, 1, __ATOMIC_SEQ_CST);
+  UNTIL(entered == 2);
+  if (message->type < 2) {
+    of_pair[me] = rk_checkpoint(pair[1 - me], bytes, sizeof bytes, &size);
+  } else {
+    of_pair[me] = rk_deactivate(pair[1 - me]);
+  }
+  return rk_context_reply(ctx, message);
+}
+
+static void two_handlers_that_would_wait_for_each_other_are_told(void) {
+  int with_pause;
+  for (with_pause = 0; with_pause < 2; with_pause++) {
+    rk_runtime_t *runtime = make_runtime(2);
+    rk_message_t message = check_message("m", 1);
+    rk_op_t op;
+    rk_event_t event;
+    size_t count;
+    int i;
+    OK(add_program(runtime, "pair", on_the_other, 8, NULL));
+    pair[0] = launched(runtime, "a", "pair", 2, 0);
+    pair[1] = launched(runtime, "b", "pair", 2, 0);
+    entered = 0;
+    for (i = 0; i < 2; i++) {
+      message.type = (uint32_t)(2 * with_pause + i);
+      message.block = (uint32_t)i;
+      OK(rk_call_async(pair[i], &message, RK_FOREVER, 0, &op));
+    }
+    for (i = 0; i < 2; i++) {
+      OK(rk_poll(runtime, &event, 1, RK_FOREVER, &count));
+      CHECK(event.kind == RK_EVENT_REPLY && event.status == RK_OK);
+      OK(rk_release(&event.message));
+    }
+    CHECK((of_pair[0] == RK_OK && of_pair[1] == RK_ERR_WOULD_DEADLOCK) ||
+          (of_pair[1] == RK_OK && of_pair[0] == RK_ERR_WOULD_DEADLOCK));
+    OK(rk_runtime_destroy(runtime));
+  }
+}
+
 static void a_checkpoint_is_no_change_of_state(void) {
   rk_runtime_t *runtime = make_runtime(1);
   rk_kernel_t kernel = launched(runtime, "k", "count", 1, 0);
@@ -704,6 +857,9 @@ int main(int argc, char **argv) {
     RUN(a_start_finds_what_was_restored);
     RUN(a_restarted_block_begins_with_the_last_checkpoint);
     RUN(what_a_failing_handler_leaves_is_not_saved);
+    RUN(nothing_of_a_failed_block_runs_after_a_pause);
+    RUN(a_block_comes_back_beside_checkpoints);
+    RUN(two_handlers_that_would_wait_for_each_other_are_told);
     RUN(a_checkpoint_is_no_change_of_state);
     RUN(beside_every_other_verb);
     RUN(a_large_state_comes_back_whole);

@@ -291,6 +291,35 @@ static void deactivate_destroy_and_shutdown_do_not_wait_for_a_backoff(void) {
   CHECK(check_now() - began < MS(60000));
 }
 
+static long resident_kb(void) {
+  long pages = 0, all;
+  FILE *file = fopen("/proc/self/statm", "r");
+  if (file == NULL || fscanf(file, "%ld %ld", &all, &pages) != 2) pages = 0;
+  if (file) fclose(file);
+  return pages * 4;
+}
+
+/* The timer of a long backoff ends with its kernel. */
+static void lesson_09_kernels_that_end_in_their_backoff_leave_nothing_behind(void) {
+  rk_runtime_t *runtime = runtime_with_phoenix();
+  rk_launch_options_t options = restarting("phoenix", 100, HOUR);
+  rk_dead_letter_t letter;
+  rk_kernel_t kernel;
+  long before = 0;
+  int i, rounds = check_slow() ? 100 : 20000;
+  for (i = 0; i < rounds; i++) {
+    OK(rk_launch(runtime, "k", &options, &kernel));
+    CHECK_STATUS(call(kernel, FAIL, RK_FOREVER, NULL), RK_ERR_KERNEL_FAILED);
+    OK(rk_receive_dead_letter(runtime, &letter, RK_FOREVER));
+    OK(rk_release(&letter.message));
+    OK(rk_destroy(kernel));
+    if (i == rounds / 10) before = resident_kb();
+  }
+  /* With 512 bytes for each it would be 9 megabytes. */
+  if (!check_slow()) CHECK(resident_kb() - before < 2048);
+  OK(rk_runtime_destroy(runtime));
+}
+
 static void a_backoff_that_ends_in_a_pause_starts_with_the_activation(void) {
   rk_runtime_t *runtime = runtime_with_phoenix();
   rk_launch_options_t options = restarting("starter", 100, MS(20));
@@ -522,6 +551,7 @@ int main(int argc, char **argv) {
       RUN(terminate_during_a_backoff_finishes_what_is_queued_at_once);
       RUN(a_start_that_fails_in_a_drain_is_not_tried_again);
       RUN(deactivate_destroy_and_shutdown_do_not_wait_for_a_backoff);
+      RUN(lesson_09_kernels_that_end_in_their_backoff_leave_nothing_behind);
       RUN(a_backoff_that_ends_in_a_pause_starts_with_the_activation);
       RUN(past_the_limit_the_kernel_is_failed_and_can_be_read_and_destroyed);
       RUN(restarts_of_long_ago_do_not_count);
