@@ -1788,7 +1788,7 @@ rk_status_t rk_context_emit(struct rk_context_t *ctx, const struct rk_message_t 
 rk_status_t rk_context_send(struct rk_context_t *ctx, uint32_t route, const struct rk_message_t *message);
 
 /**
- * Takes up to `capacity` events, oldest first; waits for the first for up to `timeout_ns`.
+ * Takes up to `capacity` events, oldest first; waits for the first for up to `timeout_ns`. With a capacity of 0 it never waits: RK_OK, count 0.
  *
  * Events are: the one completion of each accepted asynchronous operation (RK_EVENT_LAUNCHED, RK_EVENT_TERMINATED,
  * RK_EVENT_REPLY: `status` is what the waiting function would have returned, RK_ERR_CANCELLED after rk_cancel), what
@@ -1828,8 +1828,9 @@ rk_status_t rk_event_fd(struct rk_runtime_t *runtime,
  * RK_WATCH_READABLE: one RK_EVENT_READABLE when there are messages to receive, at once if there are; the next one not before a
  * receiver has found the queue empty (RK_ERR_EMPTY, or a batch that was not filled). RK_WATCH_STATE:
  * an RK_EVENT_STATE for each change, with the state, in order; when event_capacity leaves no place, changes are merged into the last that
- * nobody has polled, which then has the newest state. What was not polled can be polled also when the kernel is destroyed meanwhile. Errors: INVALID_ARGUMENT (unknown bits),
- * INVALID_HANDLE, LIMIT (no place for its events). Any thread.
+ * nobody has polled, which then has the newest state. States that were not polled can be polled also when the kernel is destroyed meanwhile;
+ * an RK_EVENT_READABLE is taken back then, for nobody could receive any more, and by a later rk_watch all events of the earlier one are. Errors: INVALID_ARGUMENT (unknown bits),
+ * INVALID_HANDLE, LIMIT (no place for its events), OUT_OF_MEMORY: then an earlier watch goes on. Any thread.
  */
 rk_status_t rk_watch(struct rk_kernel_t kernel,
                      uint32_t interest,

@@ -12,6 +12,7 @@ use super::call::{CallPlace, Completed};
 use super::core::Core;
 use super::lease::{Kind, Lease};
 use super::message::view;
+use crate::error::{Error, Result};
 use crate::layout::*;
 use crate::limits::LEASE_INDEX_BITS;
 use crate::ring::Header;
@@ -189,10 +190,17 @@ impl Call {
     }
 
     /// Its end is told to an operation, from now on. Before the token goes anywhere.
-    pub(crate) fn tell(&mut self, core: &Arc<Core>, op: u64) {
-        lock(&TOLD).get_or_insert_default().insert(self.token(), (Arc::downgrade(core), op));
+    pub(crate) fn tell(&mut self, core: &Arc<Core>, op: u64) -> Result<()> {
+        {
+            let mut all = lock(&TOLD);
+            let told = all.get_or_insert_default();
+            let refused = |_| Error::OutOfMemory { what: "a call", bytes: size_of::<(u64, Told)>() };
+            told.try_reserve(1).map_err(refused)?;
+            told.insert(self.token(), (Arc::downgrade(core), op));
+        }
         self.is_told = true;
         self.place.be_awaited(self.generation);
+        Ok(())
     }
 
     /// What a call that is done answers.

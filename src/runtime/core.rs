@@ -38,6 +38,8 @@ pub(crate) struct Core {
     registry: Mutex<Registry>,
     programs: Mutex<HashMap<Arc<str>, Arc<Program>, RandomState>>,
     accepting: AtomicBool,
+    /// A shutdown ran out of time: the end of the last kernel is waited for.
+    pub(crate) ends_later: AtomicBool,
     /// Launches and registrations in progress, and who waits for them to be over.
     under_way: AtomicU32,
     over: EventCount,
@@ -76,6 +78,7 @@ impl Core {
             registry: Mutex::new(Registry::default()),
             programs: Mutex::default(),
             accepting: AtomicBool::new(true),
+            ends_later: AtomicBool::new(false),
             under_way: AtomicU32::new(0),
             over: EventCount::new(),
             launched: AtomicU64::new(0),

@@ -22,14 +22,15 @@
 //! Who watches says so in the kernel, full fence (V1), then reads its state and afterwards looks whether it is still in the table; who changes
 //! the state or removes the kernel does that, full fence (V2), then looks whether it is watched. At least one sees the other: no change
 //! is missed, and a watch that met the destruction of its kernel is ended by one of the two, so that it keeps no places.
-//! What a watch that has ended had to tell is taken out of the queue with it.
+//! What a watch that has ended had to tell is taken out of the queue with it, but for the last states of a kernel that was destroyed: nobody who
+//! comes too late takes those back. A watch that takes the place of another need not look again: who destroys the kernel sees it is watched.
 //!
 //! # The descriptor
 //! It is readable exactly while the queue is not empty, as both change under the lock.
 //!
 //! # End
 //! A shutdown ends all kernels, and with them their calls, and then waits for what is still under way. After it, `shut`, who would wait for
-//! events and finds none, with nothing under way, is told that none will come. When the runtime is destroyed, what was not polled is given back.
+//! events and finds none, with nothing under way, is told that none will come. If handlers outlived it, the end of the last one does that. When the runtime is destroyed, what was not polled is given back.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -262,6 +263,10 @@ fn places(interest: u32) -> usize {
     interest.count_ones() as usize
 }
 
+fn no_memory<T>(what: &'static str) -> Error {
+    Error::OutOfMemory { what, bytes: size_of::<T>() }
+}
+
 impl Events {
     pub(crate) fn new(capacity: u32) -> Self {
         Self {
@@ -289,14 +294,14 @@ impl Events {
             return Err(Error::Limit { what, limit: self.capacity as u64 });
         }
         // One more is for dead letters.
-        let (places, waiting) = (queue.taken + more + 1, queue.ready.len());
-        let refused = |_| Error::OutOfMemory { what: "events", bytes: places * size_of::<Ready>() };
-        queue.ready.try_reserve(places.saturating_sub(waiting)).map_err(refused)
+        let free = (queue.taken + more + 1).saturating_sub(queue.ready.len());
+        queue.ready.try_reserve(free).map_err(|_| no_memory::<Ready>("events"))
     }
 
     fn accept(&self, op: Op) -> Result<u64> {
         let mut queue = lock(&self.queue);
         self.check_room(&mut queue, 1)?;
+        queue.ops.try_reserve(1).map_err(|_| no_memory::<Op>("an operation"))?;
         let number = NEXT_OP.fetch_add(1, Ordering::Relaxed);
         queue.ops.insert(number, op);
         queue.taken += 1;
@@ -320,10 +325,11 @@ impl Events {
         let token = call.token();
         let progress = Progress::Calling { call, timer: None };
         let op = self.accept(Op { kind: RK_EVENT_REPLY, user_data, kernel, progress })?;
-        let mut queue = lock(&self.queue);
-        if let Some(Op { progress: Progress::Calling { call, .. }, .. }) = queue.ops.get_mut(&op) {
-            call.tell(core, op);
-        }
+        let told = match lock(&self.queue).ops.get_mut(&op) {
+            Some(Op { progress: Progress::Calling { call, .. }, .. }) => call.tell(core, op),
+            _ => Ok(()),
+        };
+        told.inspect_err(|_| self.withdraw(op))?;
         Ok((op, token))
     }
 
@@ -353,15 +359,18 @@ impl Events {
 
     /// The timer of a call is its own as long as it is under way.
     pub(crate) fn keep_timer(&self, op: u64, new: Timer) {
-        if let Some(Op { progress: Progress::Calling { timer, .. }, .. }) = lock(&self.queue).ops.get_mut(&op)
-        {
+        let mut queue = lock(&self.queue);
+        if let Some(Op { progress: Progress::Calling { timer, .. }, .. }) = queue.ops.get_mut(&op) {
             *timer = Some(new);
         }
     }
 
     /// An operation has come to its end; nothing happens if it had.
     pub(crate) fn complete(&self, op: u64, result: &Result<()>, state: u32) {
-        let status = result.as_ref().err().map_or(RK_OK, Error::status);
+        self.finish(op, result.as_ref().err().map_or(RK_OK, Error::status), state);
+    }
+
+    fn finish(&self, op: u64, status: RkStatus, state: u32) {
         let was = lock(&self.queue).finish(op, status, None, state);
         if was.is_some() {
             self.tell();
@@ -371,10 +380,8 @@ impl Events {
     /// A launch has come to its end; false: it was cancelled meanwhile, and its kernel is to be taken away before it is complete.
     pub(crate) fn launched(&self, op: u64, result: &Result<u64>, state: u32) -> bool {
         let mut queue = lock(&self.queue);
-        let is_cancelled = queue
-            .ops
-            .get(&op)
-            .is_some_and(|op| matches!(op.progress, Progress::UnderWay { is_cancelled: true, .. }));
+        let is_cancelled = |op: &Op| matches!(op.progress, Progress::UnderWay { is_cancelled: true, .. });
+        let is_cancelled = queue.ops.get(&op).is_some_and(is_cancelled);
         if is_cancelled && result.is_ok() {
             return false;
         }
@@ -389,10 +396,7 @@ impl Events {
 
     /// A launch that was cancelled has left nothing behind.
     pub(crate) fn was_cancelled(&self, op: u64) {
-        let was = lock(&self.queue).finish(op, RK_ERR_CANCELLED, None, 0);
-        if was.is_some() {
-            self.tell();
-        }
+        self.finish(op, RK_ERR_CANCELLED, 0);
     }
 
     /// The time of a call is over.
@@ -405,10 +409,8 @@ impl Events {
     /// A call has its reply, or what it got instead.
     pub(crate) fn call_is_done(&self, op: u64) {
         let mut queue = lock(&self.queue);
-        let Some(entry) = queue.ops.get_mut(&op) else { return };
-        if !matches!(entry.progress, Progress::Calling { .. }) {
-            return;
-        }
+        let calls = |entry: &&mut Op| matches!(entry.progress, Progress::Calling { .. });
+        let Some(entry) = queue.ops.get_mut(&op).filter(calls) else { return };
         let done = Progress::Done { status: RK_OK, state: 0, call: None };
         if let Progress::Calling { call, timer } = std::mem::replace(&mut entry.progress, done) {
             drop(timer);
@@ -508,16 +510,19 @@ impl Events {
         Ok(queue.signal.as_ref().map_or(-1, Signal::descriptor))
     }
 
-    /// `rk_watch`. Whether the kernel is still there is to be looked at afterwards (V1).
-    pub(crate) fn watch(&self, kernel: &Kernel, interest: u32, user_data: u64) -> Result<()> {
+    /// `rk_watch`; whether it takes the place of another. If not, whether the kernel is still there is to be looked at afterwards (V1).
+    pub(crate) fn watch(&self, kernel: &Kernel, interest: u32, user_data: u64) -> Result<bool> {
         let mut queue = lock(&self.queue);
-        let had = queue.watches.get(&kernel.handle).map_or(0, |watch| places(watch.interest));
+        let before = queue.watches.get(&kernel.handle);
+        if before.is_some_and(|watch| watch.is_gone) {
+            return Err(Error::BadHandle { what: "the kernel", value: kernel.handle });
+        }
+        let (takes_over, had) = (before.is_some(), before.map_or(0, |watch| places(watch.interest)));
         self.check_room(&mut queue, places(interest).saturating_sub(had))?;
+        queue.watches.try_reserve(1).map_err(|_| no_memory::<Watch>("a watch"))?;
         queue.unwatch(kernel);
-        if interest == 0 {
-            kernel.watched.store(false, Ordering::SeqCst);
-        } else {
-            kernel.watched.store(true, Ordering::SeqCst);
+        kernel.watched.store(interest != 0, Ordering::SeqCst);
+        if interest != 0 {
             fence(Ordering::SeqCst); // V1
             queue.taken += places(interest);
             let state = kernel.state().code();
@@ -530,7 +535,7 @@ impl Events {
         }
         drop(queue);
         self.arrived.notify_one();
-        Ok(())
+        Ok(takes_over)
     }
 
     /// A watched kernel may have put out something.
@@ -609,6 +614,11 @@ impl Events {
     /// All kernels have ended: waits, until the deadline, for what is under way, and then says that nothing more will come.
     pub(crate) fn shut(&self, deadline_ns: u64) {
         blocking::wait(&self.settled, deadline_ns, || (lock(&self.queue).under_way == 0).then_some(()));
+        self.be_shut();
+    }
+
+    /// The same without the wait.
+    pub(crate) fn be_shut(&self) {
         lock(&self.queue).shut = true;
         self.arrived.notify_all();
     }

@@ -30,6 +30,19 @@ fn launched(core: &Core, op: u64, result: Result<KernelHandle>) {
     }
 }
 
+/// A launch that is made on another thread: whatever becomes of that, it is complete once this is dropped.
+struct Making {
+    core: Arc<Core>,
+    op: u64,
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        let result = Err(Error::Internal { what: "a launch was given up before it was over" });
+        self.core.events.complete(self.op, &result, 0);
+    }
+}
+
 /// Who waits without a limit for the end of a kernel; awake, it completes its operation.
 struct Ended {
     core: Arc<Core>,
@@ -59,11 +72,11 @@ impl Runtime {
         match backend.launch_at_once(id, options) {
             Ok(result) => launched(core, op, result),
             Err(options) => {
-                let (id, shared) = (id.to_owned(), Arc::clone(core));
+                let (id, making) = (id.to_owned(), Making { core: Arc::clone(core), op });
                 core.control.detach(move || {
                     let future = Box::pin(async move { backend.launch(&id, options).await });
-                    launched(&shared, op, shared.control.run(future));
-                    drop(under_way);
+                    launched(&making.core, op, making.core.control.run(future));
+                    drop((making, under_way));
                 });
             }
         }
@@ -168,7 +181,9 @@ impl KernelHandle {
             return Err(Error::OutOfRange { argument: "interest", value: i128::from(interest), rule });
         }
         let events = &kernel.core.events;
-        events.watch(&kernel, interest, user_data)?;
+        if events.watch(&kernel, interest, user_data)? {
+            return Ok(());
+        }
         self.get().map(drop).inspect_err(|_| {
             // It was destroyed meanwhile, perhaps by somebody who did not know that it is watched. Ending a watch needs no room.
             let _ = events.watch(&kernel, 0, 0);
@@ -211,5 +226,38 @@ impl Kernel {
         if self.is_watched() {
             self.core.events.note_state(self, state);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::control::Control;
+    use crate::runtime::options::{Backend, RuntimeOptions};
+
+    #[test]
+    fn a_launch_that_is_given_up_is_complete() {
+        let options = RuntimeOptions {
+            backend: Backend::Cpu,
+            device_index: 0,
+            worker_threads: 1,
+            kernels_max: 1,
+            events_max: 1,
+        };
+        let core = Arc::new(Core::new(options, Control::start().expect("a thread")));
+        let op = core.events.begin(RK_EVENT_LAUNCHED, 7, 0).expect("a place");
+        let making = Making { core: Arc::clone(&core), op };
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        core.control.detach(move || {
+            let _making = making;
+            panic!("in the middle of it");
+        });
+        let mut told = Vec::new();
+        let polled = core.events.poll(1, u64::MAX, |_, event| told.push(event));
+        std::panic::set_hook(hook);
+        assert!(matches!(polled, Some(Ok(1))));
+        assert_eq!((told[0].op.id, told[0].user_data, told[0].status), (op, 7, RK_ERR_INTERNAL));
+        core.control.stop();
     }
 }

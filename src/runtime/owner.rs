@@ -140,11 +140,21 @@ impl Runtime {
         self.core.stop_accepting();
         let core = Arc::clone(&self.core);
         let begun_ns = monotonic_ns();
-        self.core.control.shutdown(&self.backend, move || core.all(), timeout_ns, grace_ns)?;
+        let ended = self.core.control.shutdown(&self.backend, move || core.all(), timeout_ns, grace_ns);
+        ended.inspect_err(|_| self.shut_later())?;
         // What is left of operations is about to be done; a launch that was in progress may take as long as the kernels had.
         let limit_ns = begun_ns.saturating_add(timeout_ns).max(monotonic_ns().saturating_add(grace_ns));
         self.core.events.shut(limit_ns);
         Ok(())
+    }
+
+    /// Some handlers outlive the shutdown: who polls is told when the last one has ended.
+    fn shut_later(&self) {
+        if !self.core.ends_later.swap(true, Ordering::SeqCst) {
+            let core = Arc::downgrade(&self.core);
+            let shut = move || core.upgrade().iter().for_each(|core| core.events.be_shut());
+            self.core.control.when_all_ended(self.core.all(), shut);
+        }
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {

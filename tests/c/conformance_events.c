@@ -569,6 +569,85 @@ static void who_polls_is_told_when_nothing_can_come_after_a_shutdown(void) {
   OK(rk_runtime_destroy(runtime));
 }
 
+/* A handler outlives the shutdown: who polls is told when it has ended. */
+static void who_polls_is_told_when_the_last_handler_ends_after_a_shutdown(void) {
+  rk_runtime_t *runtime = make_runtime(1);
+  static gate_t gate;
+  rk_message_t request = check_message("x", 1);
+  rk_kernel_t kernel;
+  pthread_t threads[3];
+  rk_event_t event;
+  void *status;
+  size_t count;
+  rk_op_t op;
+  int i, events = 0;
+  gate_init(&gate);
+  OK(add_program(runtime, "gate", on_gate, 0, &gate));
+  kernel = launched(runtime, "g", "gate");
+  OK(rk_send(kernel, &request, 0));
+  gate_await_inside(&gate, 1);
+  for (i = 0; i < 3; i++) CHECK(pthread_create(&threads[i], NULL, poll_for_ever, runtime) == 0);
+  OK(rk_terminate_async(kernel, RK_FOREVER, 0, &op));
+  CHECK_STATUS(rk_runtime_shutdown(runtime, MS(1)), RK_ERR_TIMEOUT);
+  CHECK_STATUS(rk_runtime_shutdown(runtime, MS(1)), RK_ERR_TIMEOUT);
+  CHECK_STATUS(none(runtime), RK_ERR_EMPTY);
+  gate_open(&gate);
+  for (i = 0; i < 3; i++) {
+    CHECK(pthread_join(threads[i], &status) == 0);
+    CHECK((intptr_t)status == RK_ERR_SHUTDOWN || (intptr_t)status == RK_OK);
+    events += (intptr_t)status == RK_OK;
+  }
+  CHECK(events == 1); /* of the end */
+  CHECK_STATUS(rk_poll(runtime, &event, 1, RK_FOREVER, &count), RK_ERR_SHUTDOWN);
+  OK(rk_runtime_destroy(runtime));
+}
+
+/* A watch that finds its kernel destroyed leaves what an earlier one has to tell. */
+static volatile int go, late, delay;
+static rk_status_t late_status;
+
+static void *watch_late(void *kernel) {
+  volatile int spin;
+  while (!go) sched_yield();
+  late = 1;
+  for (spin = 0; spin < delay; spin++) {
+  }
+  late_status = rk_watch(*(rk_kernel_t *)kernel, RK_WATCH_STATE, 2);
+  return NULL;
+}
+
+static void a_watch_that_comes_too_late_takes_nothing_back(void) {
+  rk_runtime_t *runtime = make_runtime(1);
+  int round, rounds = check_slow() ? 50 : 3000, refused = 0;
+  for (round = 0; round < rounds; round++) {
+    rk_kernel_t kernel = launched(runtime, "k", "echo");
+    pthread_t thread;
+    rk_event_t events[8];
+    size_t count;
+    go = late = 0;
+    delay = round % 1000 * 100;
+    OK(rk_watch(kernel, RK_WATCH_STATE, 1));
+    CHECK(pthread_create(&thread, NULL, watch_late, &kernel) == 0);
+    OK(rk_deactivate(kernel));
+    go = 1;
+    while (!late) sched_yield();
+    OK(rk_destroy(kernel));
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(late_status == RK_OK || late_status == RK_ERR_INVALID_HANDLE);
+    if (late_status == RK_OK) {
+      /* From the state that it found on. */
+      while (rk_poll(runtime, events, 8, 0, &count) == RK_OK) CHECK(count > 0 && events[0].user_data == 2);
+      continue;
+    }
+    refused++;
+    OK(rk_poll(runtime, events, 8, 0, &count));
+    CHECK(count == 3 && events[0].user_data == 1 && events[0].state == RK_STATE_DEACTIVATED);
+    CHECK(events[2].user_data == 1 && events[2].state == RK_STATE_TERMINATED);
+  }
+  printf("%d of %d watches came too late\n", refused, rounds);
+  OK(rk_runtime_destroy(runtime));
+}
+
 static long resident_kb(void) {
   long pages = 0, all;
   FILE *file = fopen("/proc/self/statm", "r");
@@ -722,6 +801,8 @@ int main(int argc, char **argv) {
     RUN(what_is_wrong_is_answered);
     RUN(who_polls_is_told_when_the_runtime_is_destroyed);
     RUN(who_polls_is_told_when_nothing_can_come_after_a_shutdown);
+    RUN(who_polls_is_told_when_the_last_handler_ends_after_a_shutdown);
+    RUN(a_watch_that_comes_too_late_takes_nothing_back);
     RUN(lesson_09_ends_that_are_cancelled_leave_nothing_behind);
     RUN(a_handler_does_not_wait_for_events_of_its_runtime);
     RUN(a_shutdown_completes_everything);
