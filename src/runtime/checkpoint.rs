@@ -190,6 +190,7 @@ impl KernelHandle {
                 Ok(()) => Ok(before),
                 Err(error) => {
                     *lock(&kernel.extra().checkpoint) = before;
+                    kernel.driver.stage_states(&kernel);
                     Err(error)
                 }
             }

@@ -115,8 +115,14 @@ pub(crate) trait Driver: Send + Sync {
         Ok(())
     }
 
-    /// A block that runs elsewhere is about to begin anew: makes ready what it begins with.
-    fn stage_state(&self, _kernel: &Kernel, _index: u32) {}
+    /// A block that runs elsewhere is about to begin anew: makes ready what it begins with; false: states are being copied, and who does
+    /// that pokes the block afterwards.
+    fn stage_state(&self, _kernel: &Kernel, _index: u32) -> bool {
+        true
+    }
+
+    /// A restore was refused: makes ready again what blocks that run elsewhere begin anew with. Under the verbs lock.
+    fn stage_states(&self, _kernel: &Kernel) {}
 
     /// Copies the states of all blocks out, one after the other. No handler runs; under the verbs lock.
     fn save_states(&self, kernel: &Kernel, states: &mut [u8]) -> Result<()> {

@@ -46,7 +46,8 @@
 //!
 //! A turn that finds HELD has used its poke up, and leaves it to who copies states to poke again. Runner: `held`, take the poke; full fence;
 //! read the word. Copier: the word without HELD; fence (G6); read `held`; poke. So a runner that still sees HELD has taken its
-//! poke before the copier's, which is one more, and the copier sees what the block is held for.
+//! poke before the copier's, which is one more, and the copier sees what the block is held for. The same holds of a block elsewhere that cannot
+//! begin anew because its state is being copied (`stage_state`): it still rests, and the copier pokes it after the copy.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -176,24 +177,28 @@ impl Turn<'_> {
         }
         let rest = &self.body.extra().rest;
         let is_over = || monotonic_ns() >= rest.until_ns.get();
-        if self.block.holds(RESTING) && (Kernel::ends(phase) || is_over()) {
+        let is_over = self.block.holds(RESTING) && (Kernel::ends(phase) || is_over());
+        if is_over && (phase == Phase::Discard || self.restart()) {
             self.block.hold(RESTING, false);
             drop(rest.timer.take());
-            if phase != Phase::Discard {
-                self.restart();
-            }
         }
         !self.block.holds(RESTING)
     }
 
-    /// The next incarnation may begin.
-    fn restart(&self) {
-        self.kernel.extra().restarts.count.fetch_add(1, Ordering::Relaxed);
-        if let Some(remote) = &self.block.remote {
-            self.kernel.driver.stage_state(self.kernel, self.index);
+    /// The next incarnation may begin; false: not now.
+    fn restart(&self) -> bool {
+        let Some(remote) = &self.block.remote else {
+            self.kernel.extra().restarts.count.fetch_add(1, Ordering::Relaxed);
+            return true;
+        };
+        fence(Ordering::SeqCst);
+        let is_ready = self.kernel.driver.stage_state(self.kernel, self.index);
+        if is_ready {
+            self.kernel.extra().restarts.count.fetch_add(1, Ordering::Relaxed);
             remote.restart();
             self.kernel.driver.schedule(self.kernel, self.index);
         }
+        is_ready
     }
 
     /// Ends the incarnation that failed; false: there is no restart, the kernel has failed.

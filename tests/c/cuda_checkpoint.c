@@ -18,20 +18,26 @@ static void (*lose_device)(int code);
 static void (*fail_calls)(const char *spec);
 static unsigned (*calls_while_running)(void);
 static size_t (*leaks)(void);
+static void (*stall)(int on);
+static unsigned (*calls_of)(const char *function);
 
 static void find_simulator(void) {
   void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
-  void *found[4] = {NULL, NULL, NULL, NULL};
+  void *found[6] = {NULL, NULL, NULL, NULL, NULL, NULL};
   if (driver) {
     found[0] = dlsym(driver, "rksim_lose_device");
     found[1] = dlsym(driver, "rksim_fail");
     found[2] = dlsym(driver, "rksim_calls_while_running");
     found[3] = dlsym(driver, "rksim_leaks");
+    found[4] = dlsym(driver, "rksim_stall");
+    found[5] = dlsym(driver, "rksim_calls");
   }
   memcpy(&lose_device, &found[0], sizeof found[0]);
   memcpy(&fail_calls, &found[1], sizeof found[1]);
   memcpy(&calls_while_running, &found[2], sizeof found[2]);
   memcpy(&leaks, &found[3], sizeof found[3]);
+  memcpy(&stall, &found[4], sizeof found[4]);
+  memcpy(&calls_of, &found[5], sizeof found[5]);
 }
 
 static int read_handlers(void) {
@@ -298,6 +304,109 @@ static void no_memory_for_a_copy_is_said(void) {
   OK(rk_runtime_destroy(runtimes[1]));
 }
 
+static void a_refused_restore_is_not_what_a_block_begins_with(void) {
+  static unsigned char wrong[BYTES], right[BYTES];
+  rk_launch_options_t options = RK_LAUNCH_OPTIONS_INIT;
+  rk_message_t reply, message = check_message("m", 1);
+  rk_kernel_status_t status = RK_KERNEL_STATUS_INIT;
+  rk_kernel_t kernel;
+  size_t size;
+  OK(create(1, "one_mortal", one_mortal, sizeof(one_state_t)));
+  if (!fail_calls) {
+    OK(rk_runtime_destroy(runtimes[1]));
+    return;
+  }
+  options.program = "one_mortal";
+  options.mode = RK_MODE_EVENT_DRIVEN;
+  options.restart = RK_RESTART_ON_FAILURE;
+  options.restart_backoff_ns = MS(50); /* the launch that it failed in has ended by then */
+  OK(rk_launch(runtimes[1], "k", &options, &kernel));
+  CHECK(count_of(kernel, 0) == 1);
+  OK(rk_checkpoint(kernel, wrong, sizeof wrong, &size));
+  CHECK(count_of(kernel, 0) == 2 && count_of(kernel, 0) == 3);
+  OK(rk_checkpoint(kernel, right, sizeof right, &size));
+  message.correlation = 1;
+  CHECK_STATUS(rk_call(kernel, &message, &reply, MS(20000)), RK_ERR_KERNEL_FAILED);
+  do OK(rk_kernel_status(kernel, &status));
+  while (status.restarts == 0);
+  fail_calls("cuLaunchKernel@1=2");
+  CHECK_STATUS(rk_restore(kernel, wrong, size), RK_ERR_OUT_OF_MEMORY);
+  fail_calls("");
+  CHECK(count_of(kernel, 0) == 4);
+  OK(rk_runtime_destroy(runtimes[1]));
+}
+
+static rk_kernel_t copied;
+static volatile int is_copied;
+static rk_status_t copied_status;
+
+static void *copy_it(void *argument) {
+  static unsigned char bytes[BYTES];
+  size_t size;
+  (void)argument;
+  copied_status = rk_checkpoint(copied, bytes, sizeof bytes, &size);
+  is_copied = 1;
+  return NULL;
+}
+
+/* A copy that takes its time holds nothing else up. */
+static void who_looks_at_a_kernel_does_not_wait_for_its_copy(void) {
+  rk_kernel_metrics_t metrics = RK_KERNEL_METRICS_INIT;
+  rk_runtime_metrics_t totals = RK_RUNTIME_METRICS_INIT;
+  pthread_t thread;
+  unsigned before;
+  OK(create(1, "one_count", one_count, sizeof(one_state_t)));
+  if (!stall) {
+    printf("SKIP copies that wait: the driver is a real one\n");
+    OK(rk_runtime_destroy(runtimes[1]));
+    return;
+  }
+  OK(launch(1, "one_count", RK_MODE_EVENT_DRIVEN, 0, &copied));
+  CHECK(count_of(copied, 0) == 1);
+  before = calls_of("cuLaunchKernel");
+  is_copied = 0;
+  stall(1);
+  CHECK(pthread_create(&thread, NULL, copy_it, NULL) == 0);
+  UNTIL(calls_of("cuLaunchKernel") > before);
+  OK(rk_kernel_metrics(copied, &metrics));
+  OK(rk_metrics(runtimes[1], &totals));
+  CHECK(metrics.host_memory_used_bytes > 0 && !is_copied);
+  stall(0);
+  CHECK(pthread_join(thread, NULL) == 0);
+  CHECK_STATUS(copied_status, RK_OK);
+  CHECK(count_of(copied, 0) == 2);
+  OK(rk_runtime_destroy(runtimes[1]));
+}
+
+/* A block that hangs in a copy is given up like one that hangs in a handler, and the thread that looks after all kernels does not
+ * wait until the copy is. */
+static void a_copy_that_hangs_is_given_up_with_its_block(void) {
+  uint64_t began;
+  pthread_t thread;
+  unsigned before;
+  int slow = check_slow();
+  CHECK(setenv("RK_CUDA_HANDLER_LIMIT_MS", "100", 1) == 0);
+  OK(create(1, "one_count", one_count, sizeof(one_state_t)));
+  CHECK(unsetenv("RK_CUDA_HANDLER_LIMIT_MS") == 0);
+  if (!stall) {
+    OK(rk_runtime_destroy(runtimes[1]));
+    return;
+  }
+  OK(launch(1, "one_count", RK_MODE_EVENT_DRIVEN, 0, &copied));
+  CHECK(count_of(copied, 0) == 1);
+  before = calls_of("cuLaunchKernel");
+  stall(1);
+  began = check_now();
+  CHECK(pthread_create(&thread, NULL, copy_it, NULL) == 0);
+  UNTIL(calls_of("cuLaunchKernel") > before);
+  CHECK_STATUS(rk_wait(copied, MS(60000)), RK_ERR_KERNEL_FAILED);
+  CHECK(slow || check_now() - began < MS(4000)); /* a copy by itself is given up after five seconds */
+  CHECK(pthread_join(thread, NULL) == 0);
+  CHECK(copied_status == RK_ERR_DEVICE || copied_status == RK_ERR_KERNEL_FAILED);
+  stall(0);
+  OK(rk_runtime_destroy(runtimes[1]));
+}
+
 /* Last: a device that is lost stays lost. */
 static void a_device_that_is_lost_is_said(void) {
   static unsigned char bytes[BYTES];
@@ -350,6 +459,9 @@ int main(int argc, char **argv) {
   RUN(a_checkpoint_waits_until_blocks_that_meet_have_parted);
   RUN(a_launch_for_a_copy_that_fails_changes_nothing);
   RUN(no_memory_for_a_copy_is_said);
+  RUN(a_refused_restore_is_not_what_a_block_begins_with);
+  RUN(who_looks_at_a_kernel_does_not_wait_for_its_copy);
+  RUN(a_copy_that_hangs_is_given_up_with_its_block);
   RUN(a_device_that_is_lost_is_said);
   return check_result();
 }

@@ -342,8 +342,9 @@ impl Pump {
             for seat in resident.seats.iter().filter(|seat| limit != 0 && seat.is_hung(now, limit)) {
                 let error = Error::Hung { kernel: Arc::clone(&kernel.id), limit_ms: limit / 1_000_000 };
                 log::write(log::Level::Error, || error.to_string());
-                kernel.fail(RK_ERR_DEVICE);
+                // In this order: who waits for the seat holds what is needed to fail the kernel.
                 resident.give_up(seat);
+                kernel.fail(RK_ERR_DEVICE);
                 self.shared.poke();
             }
         }

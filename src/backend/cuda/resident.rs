@@ -11,7 +11,10 @@
 //! # Copies of states
 //! Each block copies its own, asked by a command (D16 in the device's header): no call of the driver, which might wait for our own
 //! resident kernels while they wait for it. A kernel that is launched for each batch is launched for it once, by the watch. Who asks
-//! waits under the verbs lock, with a limit: the blocks are paused, so one that gives no answer never will.
+//! waits under the verbs lock, with a limit: the blocks are paused, so one that gives no answer never will. Nobody else waits with it: a
+//! restart that would lay a state out meanwhile is put off until the copy is over, and a handler that hangs is given up before its kernel fails,
+//! which ends the copy. A copy that was not launched is asked for no longer: before anything else can be launched for the
+//! kernel, its seats are asked to pause again.
 #![allow(unsafe_code)]
 
 use std::mem::offset_of;
@@ -29,7 +32,7 @@ use crate::runtime::checkpoint::{self, Checkpoint};
 use crate::runtime::kernel::{Driver, Kernel, Phase};
 use crate::runtime::remote::Remote;
 use crate::runtime::{LaunchOptions, Mode};
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock, monotonic_ns, yield_now};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, RwLock, lock, monotonic_ns, yield_now};
 
 /// Routes of a kernel that the device knows.
 const ROUTES: u32 = 256;
@@ -41,7 +44,6 @@ const EXPRESS_BYTES: usize = EXPRESS_ENTRIES * EXPRESS_STRIDE;
 /// Time for all blocks to copy their states, and for each byte of them: slower than any bus.
 const COPY_NS: u64 = 5_000_000_000;
 const COPY_BYTE_NS: u64 = 10;
-const NO_STAGING: Error = Error::Internal { what: "no memory was made for a copy" };
 /// Slots of a peer ring that nobody sends to.
 const NO_PEERS: u32 = 2;
 
@@ -124,6 +126,8 @@ pub(super) struct Resident {
     version: Arc<AtomicU64>,
     /// What states are copied through, block by block.
     staging: Mutex<Option<Arc<Piece>>>,
+    /// Written by who copies through that memory, as long as blocks may use all of it; read by who lays out the state of one block.
+    copying: RwLock<()>,
     /// A short launch is wanted for a copy, and why there was none.
     pub(super) wants_copy: AtomicBool,
     pub(super) copy_error: Mutex<Option<Error>>,
@@ -201,6 +205,7 @@ impl Resident {
             is_gone: Mutex::new(false),
             version,
             staging: Mutex::new(None),
+            copying: RwLock::new(()),
             wants_copy: AtomicBool::new(false),
             copy_error: Mutex::new(None),
         });
@@ -288,13 +293,16 @@ impl Resident {
         }
         let bytes = (self.plan.state * self.plan.grid) as u64;
         let deadline = monotonic_ns().saturating_add(COPY_NS + bytes.saturating_mul(COPY_BYTE_NS));
+        let not_launched = || self.seats.iter().for_each(|seat| seat.ask(Verb::Pause));
         while !self.seats.iter().all(|seat| seat.has_copied()) {
             if let Some(error) = lock(&self.copy_error).take() {
+                not_launched();
                 return Err(error);
             }
             self.shared.core.check_device()?;
             if monotonic_ns() > deadline || self.seats.iter().any(|seat| seat.lost.load(Ordering::SeqCst)) {
                 if self.wants_copy.swap(false, Ordering::SeqCst) {
+                    not_launched();
                     let name = Arc::clone(&kernel.id);
                     return Err(Error::Timeout {
                         what: "a launch for its states",
@@ -321,6 +329,11 @@ impl Resident {
                 None => to.write_bytes(0, self.plan.state),
             }
         }
+    }
+
+    /// The memory that states are copied through.
+    fn staging(&self) -> Result<Arc<Piece>> {
+        lock(&self.staging).clone().ok_or(Error::Internal { what: "no memory was made for a copy" })
     }
 
     /// Leaves the seats, once.
@@ -437,15 +450,15 @@ impl Driver for Resident {
         if kernel.state_size == 0 {
             return Ok(());
         }
-        // Locked as long as blocks may use it: a restart lays something out, too.
-        let guard = lock(&self.staging);
-        let staging = guard.as_ref().ok_or(NO_STAGING)?;
+        let staging = self.staging()?;
+        // A restart lays something out there, too.
+        let _copying = self.copying.write();
         if kernel.options.restart.is_some() {
             // Of a block that waits for its restart, what it will begin with is what is saved.
             let last = checkpoint::last(kernel);
-            (0..self.plan.grid).for_each(|block| self.stage(kernel, last.as_deref(), block, staging));
+            (0..self.plan.grid).for_each(|block| self.stage(kernel, last.as_deref(), block, &staging));
         }
-        self.copy_states(kernel, Verb::Save, staging)?;
+        self.copy_states(kernel, Verb::Save, &staging)?;
         for (block, state) in states.chunks_exact_mut(kernel.state_size).enumerate() {
             // SAFETY: the piece has a place for each block's state; the blocks have answered that they are done with it.
             unsafe {
@@ -458,16 +471,24 @@ impl Driver for Resident {
 
     fn load_states(&self, kernel: &Kernel) -> Result<()> {
         let Some(last) = checkpoint::last(kernel).filter(|_| kernel.state_size != 0) else { return Ok(()) };
-        let guard = lock(&self.staging);
-        let staging = guard.as_ref().ok_or(NO_STAGING)?;
-        (0..self.plan.grid).for_each(|block| self.stage(kernel, Some(&last), block, staging));
-        self.copy_states(kernel, Verb::Load, staging)
+        let staging = self.staging()?;
+        let _copying = self.copying.write();
+        (0..self.plan.grid).for_each(|block| self.stage(kernel, Some(&last), block, &staging));
+        self.copy_states(kernel, Verb::Load, &staging)
     }
 
-    fn stage_state(&self, kernel: &Kernel, index: u32) {
-        if let Some(staging) = lock(&self.staging).as_ref().filter(|_| kernel.state_size != 0) {
-            self.stage(kernel, checkpoint::last(kernel).as_deref(), index as usize, staging);
-        }
+    fn stage_state(&self, kernel: &Kernel, index: u32) -> bool {
+        let Ok(staging) = self.staging() else { return true };
+        let Ok(_copying) = self.copying.try_read() else { return false };
+        self.stage(kernel, checkpoint::last(kernel).as_deref(), index as usize, &staging);
+        true
+    }
+
+    fn stage_states(&self, kernel: &Kernel) {
+        let Ok(staging) = self.staging() else { return };
+        let _copying = self.copying.write();
+        let last = checkpoint::last(kernel);
+        (0..self.plan.grid).for_each(|block| self.stage(kernel, last.as_deref(), block, &staging));
     }
 
     fn measure(&self, kernel: &Kernel, metrics: &mut RkKernelMetrics) {

@@ -74,6 +74,7 @@ World &world() {
   return *the;
 }
 std::atomic<int> lost_code{0};
+std::atomic<int> stalled{0};
 int lost_flag = 0;
 std::atomic<int> running{0};
 int the_context;
@@ -138,6 +139,7 @@ void run_stream(Stream *stream) {
     }
     running++;
     void *params[1] = {&work.parameter};
+    while (stalled && !lost_code) usleep(1000);
     Module *module = work.function->module;
     if (setting("RKSIM_HANG_LAUNCH", 0) && work.grid > 1) {
       while (!lost_code) usleep(1000);
@@ -472,6 +474,7 @@ unsigned rksim_calls_while_running(void) {
   std::lock_guard<std::mutex> lock(world().mutex);
   return world().while_running;
 }
+void rksim_stall(int on) { stalled = on; }
 void rksim_fail(const char *spec) {
   std::lock_guard<std::mutex> lock(world().mutex);
   set_faults(spec);

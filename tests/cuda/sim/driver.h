@@ -52,6 +52,8 @@ RKSIM_API size_t rksim_leaks(void);
 RKSIM_API unsigned rksim_calls_while_running(void);
 /* As the environment variable RKSIM_FAIL, counted from now: "function@nth=code,…"; "" ends it. */
 RKSIM_API void rksim_fail(const char *spec);
+/* While on, what is launched does not start. */
+RKSIM_API void rksim_stall(int on);
 /* Every call answers this code from now on, and what runs dies. */
 RKSIM_API void rksim_lose_device(int code);
 #endif
