@@ -30,15 +30,15 @@ fn launched(core: &Core, op: u64, result: Result<KernelHandle>) {
     }
 }
 
-/// A launch that is made on another thread: whatever becomes of that, it is complete once this is dropped.
-struct Making {
+/// An operation that another thread is to complete: whatever becomes of that thread, it is complete once this is dropped.
+struct HandedOver {
     core: Arc<Core>,
     op: u64,
 }
 
-impl Drop for Making {
+impl Drop for HandedOver {
     fn drop(&mut self) {
-        let result = Err(Error::Internal { what: "a launch was given up before it was over" });
+        let result = Err(Error::Internal { what: "an operation was given up before it was over" });
         self.core.events.complete(self.op, &result, 0);
     }
 }
@@ -72,11 +72,11 @@ impl Runtime {
         match backend.launch_at_once(id, options) {
             Ok(result) => launched(core, op, result),
             Err(options) => {
-                let (id, making) = (id.to_owned(), Making { core: Arc::clone(core), op });
+                let (id, handed) = (id.to_owned(), HandedOver { core: Arc::clone(core), op });
                 core.control.detach(move || {
                     let future = Box::pin(async move { backend.launch(&id, options).await });
-                    launched(&making.core, op, making.core.control.run(future));
-                    drop((making, under_way));
+                    launched(&handed.core, op, handed.core.control.run(future));
+                    drop((handed, under_way));
                 });
             }
         }
@@ -129,11 +129,14 @@ impl KernelHandle {
             core.events.complete(op, &result, kernel.state().code());
             return Ok(op);
         }
-        let shared = Arc::clone(&core);
         if timeout_ns == u64::MAX {
             // Nothing is to be done but to wait, and that only as long as somebody wants to know.
-            let ended =
-                Waker::from(Arc::new(Ended { core: shared, kernel: Arc::downgrade(&kernel), op, is_ours }));
+            let ended = Waker::from(Arc::new(Ended {
+                core: Arc::clone(&core),
+                kernel: Arc::downgrade(&kernel),
+                op,
+                is_ours,
+            }));
             let mut end = kernel.when_ended();
             match Pin::new(&mut end).poll(&mut Context::from_waker(&ended)) {
                 Poll::Ready(()) => ended.wake(),
@@ -141,8 +144,9 @@ impl KernelHandle {
             }
             return Ok(op);
         }
+        let handed = HandedOver { core: Arc::clone(&core), op };
         core.control.terminate_detached(&kernel, timeout_ns, is_ours, move |kernel, result| {
-            shared.events.complete(op, &result, kernel.state().code());
+            handed.core.events.complete(op, &result, kernel.state().code());
         });
         Ok(op)
     }
@@ -246,11 +250,11 @@ mod tests {
         };
         let core = Arc::new(Core::new(options, Control::start().expect("a thread")));
         let op = core.events.begin(RK_EVENT_LAUNCHED, 7, 0).expect("a place");
-        let making = Making { core: Arc::clone(&core), op };
+        let handed = HandedOver { core: Arc::clone(&core), op };
         let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(|_| {}));
         core.control.detach(move || {
-            let _making = making;
+            let _handed = handed;
             panic!("in the middle of it");
         });
         let mut told = Vec::new();

@@ -153,7 +153,9 @@ impl Runtime {
         if !self.core.ends_later.swap(true, Ordering::SeqCst) {
             let core = Arc::downgrade(&self.core);
             let shut = move || core.upgrade().iter().for_each(|core| core.events.be_shut());
-            self.core.control.when_all_ended(self.core.all(), shut);
+            let mut running = self.core.all();
+            running.retain(|kernel| !kernel.has_ended());
+            self.core.control.when_all_ended(running, shut);
         }
     }
 
