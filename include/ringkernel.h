@@ -100,7 +100,7 @@
 /**
  * Launch flag: a promise that one thread at a time puts messages into the queue of a block: rk_send, rk_call, rk_reserve, an aborted
  * or committed loan, a route of another kernel (whose block counts as one thread), each after the one before has returned. It makes sending on
- * the CPU cheaper. If it is broken, messages are lost or mixed.
+ * the CPU cheaper; the queue keeps its memory while the kernel is idle. If it is broken, messages are lost or mixed.
  */
 #define RK_LAUNCH_SINGLE_SENDER 4
 
@@ -795,7 +795,7 @@ typedef struct rk_runtime_metrics_t {
    */
   uint64_t gpu_memory_used_bytes;
   /**
-   * Bytes of queues, states and scratch.
+   * Bytes of queues, states and scratch. An empty queue may have given its memory back.
    */
   uint64_t host_memory_used_bytes;
   /**
@@ -911,7 +911,7 @@ typedef struct rk_kernel_metrics_t {
    */
   uint64_t gpu_memory_used_bytes;
   /**
-   * Bytes of queues, states and scratch, and of the last checkpoint.
+   * Bytes of queues, states and scratch, and of the last checkpoint. An empty queue may have given its memory back.
    */
   uint64_t host_memory_used_bytes;
   /**
@@ -1467,12 +1467,15 @@ rk_status_t rk_restore(struct rk_kernel_t kernel,
  *
  * A full queue is RK_ERR_FULL at timeout 0, else RK_ERR_TIMEOUT after exactly the time asked. A payload over
  * the kernel's limit is RK_ERR_TOO_LARGE. Messages of one thread to one block are handled in the order sent.
- * Any thread, also from a handler.
+ * A queue gets its memory with the first message, and again with the next one after it has given it back while the kernel was idle:
+ * RK_ERR_OUT_OF_MEMORY. Any thread, also from a handler.
  *
  * # Safety
  * Pointers are NULL or valid as the header says.
  */
-rk_status_t rk_send(struct rk_kernel_t kernel, const struct rk_message_t *message, uint64_t timeout_ns);
+rk_status_t rk_send(struct rk_kernel_t kernel,
+                    const struct rk_message_t *message,
+                    uint64_t timeout_ns);
 
 /**
  * Sends messages in order; RK_OK when at least one was queued, `*sent` says how many, always.

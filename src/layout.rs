@@ -170,7 +170,7 @@ pub const RK_LAUNCH_SUSPENDED: u32 = 1;
 pub const RK_LAUNCH_COOPERATIVE: u32 = 2;
 /// Launch flag: a promise that one thread at a time puts messages into the queue of a block: rk_send, rk_call, rk_reserve, an aborted
 /// or committed loan, a route of another kernel (whose block counts as one thread), each after the one before has returned. It makes sending on
-/// the CPU cheaper. If it is broken, messages are lost or mixed.
+/// the CPU cheaper; the queue keeps its memory while the kernel is idle. If it is broken, messages are lost or mixed.
 pub const RK_LAUNCH_SINGLE_SENDER: u32 = 4;
 /// Launch flag: every message in the kernel's queues, and every reply of it, has the time of who sent it: the host's clock, or a kernel's. A clock
 /// read costs more than a send.
@@ -582,7 +582,7 @@ pub struct RkRuntimeMetrics {
     pub restarts: u64,
     /// Bytes.
     pub gpu_memory_used_bytes: u64,
-    /// Bytes of queues, states and scratch.
+    /// Bytes of queues, states and scratch. An empty queue may have given its memory back.
     pub host_memory_used_bytes: u64,
     /// Nanoseconds since the runtime was created.
     pub uptime_ns: u64,
@@ -624,7 +624,7 @@ pub struct RkKernelMetrics {
     pub bytes_from_device: u64,
     /// Bytes.
     pub gpu_memory_used_bytes: u64,
-    /// Bytes of queues, states and scratch, and of the last checkpoint.
+    /// Bytes of queues, states and scratch, and of the last checkpoint. An empty queue may have given its memory back.
     pub host_memory_used_bytes: u64,
     /// Messages that wait to be handled, all blocks together.
     pub input_queue_depth: u64,

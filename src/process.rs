@@ -115,6 +115,19 @@ fn is_other_process() -> bool {
     owner == 0 || owner != std::process::id()
 }
 
+/// Gives the pages that lie wholly within `bytes` from `start` on back to the system; they read as zero then, or, where the system
+/// refuses (locked memory), as before. Nobody writes there meanwhile.
+pub(crate) fn drop_pages(start: *mut u8, bytes: usize) {
+    // SAFETY: asks for a number.
+    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+    let skipped = start.align_offset(page);
+    let whole = bytes.saturating_sub(skipped) / page * page;
+    if whole > 0 {
+        // SAFETY: whole pages of private memory of the caller's, which says that losing what is in them is right.
+        unsafe { libc::madvise(start.wrapping_add(skipped).cast(), whole, libc::MADV_DONTNEED) };
+    }
+}
+
 /// CPUs that this process may use, by number.
 pub(crate) fn cpus() -> Vec<usize> {
     // SAFETY: zero bits are an empty set.

@@ -42,6 +42,18 @@ pub(crate) enum Label {
     R2 = 6,
     /// Ring: the single receiver stores `head` (Release, pairs with W4).
     R3 = 7,
+    /// Ring: a ring gets its slots back (Release, pairs with P2).
+    P1 = 30,
+    /// Ring: reading where the slots are (Acquire, pairs with P1).
+    P2 = 31,
+    /// Ring: claims are let in again (Release, pairs with P4).
+    P3 = 32,
+    /// Ring: a claim (Acquire, pairs with P3).
+    P4 = 33,
+    /// Ring: one of many receivers moves `head` (Release, pairs with W9).
+    R4 = 34,
+    /// Ring: a sender who finds a slot without a turn reads `head` (Acquire, pairs with R4).
+    W9 = 35,
     /// Gate: entering (Acquire, pairs with G2).
     G1 = 8,
     /// Gate: leaving (Release, pairs with G1).

@@ -13,7 +13,8 @@ use crate::runtime::{KernelHandle, lease};
 ///
 /// A full queue is RK_ERR_FULL at timeout 0, else RK_ERR_TIMEOUT after exactly the time asked. A payload over
 /// the kernel's limit is RK_ERR_TOO_LARGE. Messages of one thread to one block are handled in the order sent.
-/// Any thread, also from a handler.
+/// A queue gets its memory with the first message, and again with the next one after it has given it back while the kernel was idle:
+/// RK_ERR_OUT_OF_MEMORY. Any thread, also from a handler.
 ///
 /// # Safety
 /// Pointers are NULL or valid as the header says.

@@ -14,7 +14,7 @@ use crate::layout::{
     EXPRESS_ENTRIES, EXPRESS_MAX, EXPRESS_STRIDE, RkTimestamp, SLOT_HEADER_SIZE, SlotHeader,
 };
 use crate::limits::ARENA_PIECE_MAX;
-use crate::sync::{Arc, AtomicU64, Ordering};
+use crate::sync::{Arc, AtomicPtr, AtomicU64, Label, Ordering, order};
 
 /// The part of a slot's header that is written once per message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,8 +29,8 @@ pub(crate) struct Header {
 /// Slots, on the heap or in memory that somebody else owns.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    /// First slot, 64-byte aligned.
-    base: NonNull<u8>,
+    /// First slot, 64-byte aligned; [`NOTHING`] while it has none.
+    base: AtomicPtr<u8>,
     owner: Owner,
     bytes: usize,
     stride: usize,
@@ -60,6 +60,8 @@ pub(crate) fn express_mark(position: u64) -> u64 {
 enum Owner {
     /// A piece of the arena, of `bytes`.
     Arena(NonNull<u8>),
+    /// Slots of the arena, those at `base`.
+    Slots,
     /// The allocation and its layout.
     Heap(NonNull<u8>, Layout),
     /// It stays for as long as this value does.
@@ -68,6 +70,63 @@ enum Owner {
 
 /// A share of memory: what it points to stays as long as the value.
 pub(crate) trait Keeps: Send + Sync + std::fmt::Debug {}
+
+/// Slots that no ring has. Their turns and tokens are 0.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    base: NonNull<u8>,
+    stride: usize,
+    count: usize,
+}
+
+// SAFETY: the memory is owned.
+unsafe impl Send for Slots {}
+
+/// What a ring without slots reads: nothing is published, no token is there. Nobody claims a slot of it, so nobody writes.
+static NOTHING: Nothing = Nothing([const { AtomicU64::new(0) }; ARENA_PIECE_MAX / 8]);
+
+#[repr(C, align(64))]
+struct Nothing([AtomicU64; ARENA_PIECE_MAX / 8]);
+
+impl Nothing {
+    fn base(&'static self) -> *mut u8 {
+        self.0.as_ptr().cast::<u8>().cast_mut()
+    }
+}
+
+impl Slots {
+    /// Some that a ring has given back.
+    pub(crate) fn used(count: usize, payload: usize) -> Option<Self> {
+        let stride = SLOT_HEADER_SIZE + payload;
+        Some(Self { base: arena::used_slots(stride, count)?, stride, count })
+    }
+
+    /// Some that were never used.
+    pub(crate) fn fresh(count: usize, payload: usize) -> Option<Self> {
+        let stride = SLOT_HEADER_SIZE + payload;
+        Some(Self { base: arena::fresh_slots(stride, count)?, stride, count })
+    }
+
+    /// Whether slots of such a shape exist.
+    pub(crate) fn exist(count: usize, payload: usize) -> bool {
+        SLOT_HEADER_SIZE.checked_add(payload).is_some_and(|stride| arena::has_slots(stride, count))
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        // SAFETY: from there, and nobody has them.
+        unsafe { arena::free_slots(self.base, self.stride, self.count) };
+    }
+}
+
+/// The slot of an index.
+#[inline(always)]
+fn slot_at<'a>(base: *mut u8, index: usize, stride: usize) -> Slot<'a> {
+    // SAFETY: the callers' indices are below the number of slots that are there.
+    let slot = unsafe { base.add(index * stride) }.cast::<SlotHeader>();
+    Slot { slot, _of: PhantomData }
+}
 
 // SAFETY: the memory is owned; words shared between threads are atomics, the rest is guarded by the ring's
 // protocol.
@@ -83,7 +142,7 @@ impl Memory {
         let size = stride.checked_mul(slots)?;
         if size <= ARENA_PIECE_MAX {
             let base = arena::allocate(size)?;
-            return Some(Self { base, owner: Owner::Arena(base), bytes: size, stride, express: None });
+            return Some(Self::at_base(base, Owner::Arena(base), size, stride));
         }
         // An alignment of 16 lets the allocator hand out untouched zero pages; we align by hand.
         let size = size.checked_add(SLOT_HEADER_SIZE)?;
@@ -93,7 +152,72 @@ impl Memory {
         let offset = allocation.align_offset(SLOT_HEADER_SIZE);
         // SAFETY: the offset is below 64, and 64 bytes more than the slots were allocated.
         let base = unsafe { allocation.add(offset) };
-        Some(Self { base, owner: Owner::Heap(allocation, layout), bytes: size, stride, express: None })
+        Some(Self::at_base(base, Owner::Heap(allocation, layout), stride * slots, stride))
+    }
+
+    fn at_base(base: NonNull<u8>, owner: Owner, bytes: usize, stride: usize) -> Self {
+        Self { base: AtomicPtr::new(base.as_ptr()), owner, bytes, stride, express: None }
+    }
+
+    /// Memory that can be taken away and given again.
+    pub(crate) fn of_slots(slots: Slots) -> Self {
+        let slots = std::mem::ManuallyDrop::new(slots);
+        Self::at_base(slots.base, Owner::Slots, slots.stride * slots.count, slots.stride)
+    }
+
+    /// Whether it can be without its slots, or they without their pages.
+    pub(crate) fn can_be_vacated(&self) -> bool {
+        matches!(self.owner, Owner::Slots | Owner::Heap(..))
+    }
+
+    /// Whether its slots can be another ring's.
+    pub(crate) fn is_of_slots(&self) -> bool {
+        matches!(self.owner, Owner::Slots)
+    }
+
+    /// Takes the slots away, or their pages: from now on turns and tokens read as 0, or as they were. Until [`Memory::occupy`] nobody
+    /// may write; one thread at a time does either. `used` are the indices of the slots that were written to since they came.
+    pub(crate) fn vacate(&self, used: impl Iterator<Item = usize>) -> Option<Slots> {
+        match self.owner {
+            Owner::Slots => {
+                let base = NonNull::new(self.base.swap(NOTHING.base(), Ordering::Relaxed))?;
+                for index in used {
+                    let slot = slot_at(base.as_ptr(), index, self.stride);
+                    // Atomics, as somebody may still look at them.
+                    slot.turn().store(0, Ordering::Relaxed);
+                    slot.token().store(0, Ordering::Relaxed);
+                }
+                Some(Slots { base, stride: self.stride, count: self.bytes / self.stride })
+            }
+            _ => {
+                self.drop_pages();
+                None
+            }
+        }
+    }
+
+    /// Gives the pages of long slots back to the system; what is in them reads as 0, or as it was. Nobody writes meanwhile.
+    pub(crate) fn drop_pages(&self) {
+        if let Owner::Heap(..) = self.owner {
+            arena::drop_pages(self.base.load(Ordering::Relaxed), self.bytes);
+        }
+    }
+
+    /// Whether it has pages that can be given back.
+    pub(crate) fn has_pages(&self) -> bool {
+        matches!(self.owner, Owner::Heap(..))
+    }
+
+    /// Whether it is without its slots.
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.base.load(Ordering::Relaxed) == NOTHING.base()
+    }
+
+    /// Gives it slots again, of the same shape.
+    pub(crate) fn occupy(&self, slots: Slots) {
+        let slots = std::mem::ManuallyDrop::new(slots);
+        assert!(self.is_vacant() && slots.stride == self.stride && slots.count * slots.stride == self.bytes);
+        self.base.store(slots.base.as_ptr(), order(Label::P1, Ordering::Release));
     }
 
     /// Slots in memory that is zeroed, 64-byte aligned and kept by `keeps`.
@@ -110,8 +234,9 @@ impl Memory {
     ) -> Self {
         let stride = SLOT_HEADER_SIZE + payload;
         assert!(stride.is_multiple_of(SLOT_HEADER_SIZE) && base.align_offset(SLOT_HEADER_SIZE) == 0);
-        let (owner, express) = (Owner::Other { _keeps: keeps }, Some(express));
-        Self { base, owner, bytes: stride * slots, stride, express }
+        let mut memory = Self::at_base(base, Owner::Other { _keeps: keeps }, stride * slots, stride);
+        memory.express = Some(express);
+        memory
     }
 
     /// Bytes allocated.
@@ -123,9 +248,8 @@ impl Memory {
     #[inline(always)]
     pub(crate) fn at(&self, index: usize) -> Slot<'_> {
         debug_assert!(index < self.bytes / self.stride);
-        // SAFETY: the callers' indices are masked by the capacity, so the slot is within the allocation.
-        let slot = unsafe { self.base.add(index * self.stride) }.as_ptr().cast::<SlotHeader>();
-        Slot { slot, _of: PhantomData }
+        // The callers' indices are masked by the capacity, so the slot is within the allocation, or within NOTHING.
+        slot_at(self.base.load(order(Label::P2, Ordering::Acquire)), index, self.stride)
     }
 
     /// Bytes that a payload may have.
@@ -280,6 +404,8 @@ impl Drop for Memory {
         match self.owner {
             // SAFETY: allocated in `new` with this size.
             Owner::Arena(piece) => unsafe { arena::free(piece, self.bytes) },
+            Owner::Slots if self.is_vacant() => {}
+            Owner::Slots => drop(self.vacate(0..self.bytes / self.stride)),
             // SAFETY: allocated in `new` with this layout.
             Owner::Heap(allocation, layout) => unsafe { dealloc(allocation.as_ptr(), layout) },
             Owner::Other { .. } => {}

@@ -31,14 +31,14 @@
 //! * **I3** header and payload are touched only by the claimant between claim and publish, and by the taker
 //!   between seeing `2L + 1` and release.
 //! * **I5** capacity is a power of two and at least 2.
-//! * **I6** positions are 63 bits and never wrap; bit 63 of `tail` is CLOSED.
+//! * **I6** positions are 62 bits and never wrap; bit 63 of `tail` is CLOSED, bit 62 PARKED (`park.rs`).
 //!
 //! # Orderings
 //!
 //! | label | operation | ordering | pairs with |
 //! |---|---|---|---|
 //! | W1 | sender reads turn | Acquire | R2: the last reader of the slot is done before it is written |
-//! | W2 | sender moves tail | Relaxed CAS | – ownership of a position needs only that the CAS is atomic |
+//! | W2 | sender moves tail | Acquire CAS (P4) | P3: the ring's slots are where they are said to be; ownership of a position needs only that the CAS is atomic |
 //! | W3 | sender stores turn = 2L+1 | Release | R1: the message is complete before it is seen |
 //! | W4 | sender to a single receiver reads head | Acquire | R3: all slots before head are released |
 //! | W5 | such a sender reads what others have seen of head | Acquire | W6, and by that R3 |
@@ -47,6 +47,8 @@
 //! | W8 | close, between the word for the only sender and its look at tail | heavy fence | W7 |
 //! | R1 | receiver reads turn | Acquire | W3 |
 //! | R2 | one of many receivers stores turn = 2L+2 | Release | W1 |
+//! | R4 | one of many receivers moves head | Release CAS | W9 |
+//! | W9 | sender to many receivers that finds no turn reads head | Acquire | R4: what is below head was published |
 //! | R3 | the single receiver stores head | Release | W4 |
 //!
 //! W1 and R2 are for rings with many receivers (output), W4 to W6 and R3 for those with one (input), which releases in order:
@@ -72,6 +74,9 @@
 
 #[cfg_attr(rk_loom, path = "../../tests/loom/src/memory.rs")]
 mod memory;
+mod park;
+#[cfg(not(rk_loom))]
+mod place;
 mod receiver;
 mod sender;
 #[cfg(all(test, not(rk_loom)))]
@@ -81,17 +86,24 @@ mod wait;
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{AtomicBool, AtomicU64, Label, Ordering, heavy_fence, order, release_fence};
+use crate::sync::{AtomicBool, AtomicU64, Label, Mutex, Ordering, heavy_fence, order, release_fence};
 
 #[cfg(not(rk_loom))]
 pub(crate) use memory::{Express, Keeps, express_mark};
-pub(crate) use memory::{Header, Memory};
+pub(crate) use memory::{Header, Memory, Slots};
+#[cfg(not(rk_loom))]
+pub(crate) use place::RingPlace;
 pub(crate) use receiver::Received;
 pub(crate) use sender::{Claim, ClaimError};
 pub(crate) use wait::EventCount;
 
 /// Bit of `tail` that closes the ring.
 const CLOSED: u64 = 1 << 63;
+
+/// Bit of `tail` that lets no claim in until the ring has its slots back.
+const PARKED: u64 = 1 << 62;
+/// The bits of `tail` that are no position.
+const FLAGS: u64 = CLOSED | PARKED;
 
 /// A bounded ring of messages; many senders, one or many receivers.
 #[derive(Debug)]
@@ -101,6 +113,8 @@ pub(crate) struct Ring {
     memory: Memory,
     /// The highest count of [`Ring::sent`] that was told.
     said: AtomicU64,
+    /// Held by who parks it or ends that; the position from which on it has had its slots.
+    parking: Mutex<u64>,
     mask: u64,
     shift: u32,
     /// One thread at a time sends.
@@ -146,6 +160,7 @@ impl Ring {
             head: CachePadded::new(AtomicU64::new(0)),
             memory,
             said: AtomicU64::new(0),
+            parking: Mutex::new(0),
             mask: u64::from(capacity) - 1,
             shift: capacity.trailing_zeros(),
             has_one_sender: false,
@@ -164,7 +179,7 @@ impl Ring {
 
     /// Bytes of memory behind it.
     pub(crate) fn bytes(&self) -> usize {
-        self.memory.bytes()
+        if self.is_parked() { 0 } else { self.memory.bytes() }
     }
 
     /// The turn at which the slot of a position is free for it.
@@ -182,7 +197,7 @@ impl Ring {
 
     /// Position of the next claim; also the number of claims so far.
     pub(crate) fn tail(&self) -> u64 {
-        self.tail.position.load(Ordering::Acquire) & !CLOSED
+        self.tail.position.load(Ordering::Acquire) & !FLAGS
     }
 
     /// Position of the next take; also the number of takes so far.
@@ -208,7 +223,7 @@ impl Ring {
     /// Whether every position that was ever claimed has been taken and no more can come.
     pub(crate) fn is_drained(&self) -> bool {
         let tail = self.tail.position.load(Ordering::Acquire);
-        tail & CLOSED != 0 && self.head() == tail & !CLOSED
+        tail & CLOSED != 0 && self.head() == tail & !FLAGS
     }
 
     /// Whether the slot at head is published. Exact for the single receiver, a hint for others.
@@ -230,6 +245,13 @@ impl Ring {
     /// Whether a position was taken and not released.
     pub(crate) fn is_taken(&self, position: u64) -> bool {
         position < self.head() && self.turn(position).load(Ordering::Acquire) == self.free_turn(position) + 1
+    }
+
+    /// The slot of a position, for who needs more than one thing of it.
+    #[cfg(not(rk_loom))]
+    #[inline(always)]
+    pub(crate) fn slot(&self, position: u64) -> memory::Slot<'_> {
+        self.memory.at(self.index(position))
     }
 
     /// The token word of a position's slot.

@@ -112,9 +112,10 @@ impl Ring {
         while end - head < count && is_there(end) {
             end += 1;
         }
+        // For a sender who finds no turn: what is below head was published.
+        let release = order(Label::R4, Ordering::Release);
         // If nobody took one of them, the lap has not moved on either: what was seen there holds.
-        let taken =
-            end > head && self.head.compare_exchange(head, end, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        let taken = end > head && self.head.compare_exchange(head, end, release, Ordering::Relaxed).is_ok();
         if taken { (head, end) } else { (head, head) }
     }
 

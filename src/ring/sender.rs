@@ -1,7 +1,7 @@
 //! The sending side of a ring: claim, write, publish.
 #![allow(unsafe_code)]
 
-use super::{CLOSED, Header, Ring};
+use super::{CLOSED, FLAGS, Header, Ring};
 use crate::layout::SLOT_SKIPPED;
 use crate::sync::{Label, Ordering, light_fence, order};
 
@@ -16,6 +16,8 @@ pub(crate) enum ClaimError {
     Full,
     /// The ring was closed.
     Closed,
+    /// It is without its slots ([`Ring::unpark`]).
+    Parked,
 }
 
 /// Positions `first .. first + count` that one sender owns and has to publish. What is dropped unpublished is
@@ -32,17 +34,17 @@ impl Ring {
     pub(crate) fn claim(&self) -> Result<Claim<'_>, ClaimError> {
         let mut tail = self.tail.position.load(Ordering::Relaxed);
         loop {
-            if tail & CLOSED != 0 {
-                return Err(ClaimError::Closed);
+            if tail & FLAGS != 0 {
+                return Err(Self::why_refused(tail));
             }
             let free = self.free_turn(tail);
             let turn = self.turn(tail).load(order(Label::W1, Ordering::Acquire));
-            if turn == free {
+            if turn == free || turn == 0 && self.has_no_turn(tail) {
                 // W2
                 match self.tail.position.compare_exchange_weak(
                     tail,
                     tail + 1,
-                    Ordering::Relaxed,
+                    order(Label::P4, Ordering::Acquire),
                     Ordering::Relaxed,
                 ) {
                     Ok(_) => return Ok(Claim { ring: self, next: tail, end: tail + 1 }),
@@ -57,6 +59,16 @@ impl Ring {
                 tail = seen;
             }
         }
+    }
+
+    /// Whether a slot is free for a position after the first lap though its turn does not say so: it went with the pages of a
+    /// parked ring, and nobody has used the slot since.
+    #[cold]
+    fn has_no_turn(&self, position: u64) -> bool {
+        // In this order: what is below head was published, so then its turn is not 0.
+        let head = self.head.load(order(Label::W9, Ordering::Acquire));
+        position < head + self.capacity()
+            && self.turn(position).load(order(Label::W1, Ordering::Acquire)) == 0
     }
 
     /// Claims up to `count` slots (at least 1) of a ring with a single receiver. Who is told that the ring is closed wakes the
@@ -89,8 +101,8 @@ impl Ring {
     fn claim_positions(&self, count: u64) -> Result<(u64, u64), ClaimError> {
         let mut tail = self.tail.position.load(Ordering::Relaxed);
         loop {
-            if tail & CLOSED != 0 {
-                return Err(ClaimError::Closed);
+            if tail & FLAGS != 0 {
+                return Err(Self::why_refused(tail));
             }
             // `tail` may be old, and then `head` be past it: the CAS will say so.
             let room = |head: u64| (head + self.capacity()).saturating_sub(tail).min(self.capacity());
@@ -122,7 +134,7 @@ impl Ring {
             match self.tail.position.compare_exchange_weak(
                 tail,
                 tail + take,
-                Ordering::Relaxed,
+                order(Label::P4, Ordering::Acquire),
                 Ordering::Relaxed,
             ) {
                 Ok(_) => return Ok((tail, tail + take)),
@@ -287,14 +299,15 @@ impl Claim<'_> {
     }
 
     /// Keeps the next position open with a token: somebody publishes it later by
-    /// [`Ring::publish_kept`], whoever wins the token.
-    pub(crate) fn keep(&mut self, token: u64, meta: u64) {
+    /// [`Ring::publish_kept`], whoever wins the token. Where its payload is.
+    pub(crate) fn keep(&mut self, token: u64, meta: u64) -> *mut u8 {
         assert!(self.next < self.end, "more kept than claimed");
         self.ring.prepare(self.next);
         let slot = self.ring.memory.at(self.ring.index(self.next));
         slot.meta().store(meta, Ordering::Relaxed);
         slot.token().store(token, Ordering::Release);
         self.next += 1;
+        slot.payload()
     }
 }
 

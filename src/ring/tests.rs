@@ -5,7 +5,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use super::{ClaimError, Header, Ring};
+use super::{ClaimError, Header, Memory, Ring, Slots};
 
 const SENDERS: u64 = 4;
 const EACH: u64 = 30_000;
@@ -50,7 +50,7 @@ fn send_all(ring: &Ring, sender: u64, way: Way) {
                 }
             }
             Err(ClaimError::Full) => thread::yield_now(),
-            Err(ClaimError::Closed) => panic!("nobody closes this ring"),
+            Err(error) => panic!("nobody closes or parks this ring: {error:?}"),
         }
     }
 }
@@ -161,7 +161,7 @@ fn what_was_claimed_before_the_close_is_received_and_nothing_after() {
                                 accepted.fetch_add(1, Ordering::Relaxed);
                             }
                             Err(ClaimError::Full) => thread::yield_now(),
-                            Err(ClaimError::Closed) => break,
+                            Err(_) => break,
                         }
                     }
                 });
@@ -226,4 +226,188 @@ fn lesson_19_memory_of_a_large_ring_is_not_touched_before_it_is_used() {
     let ring = Ring::new(1 << 20, 192).expect("memory");
     let grown = resident().saturating_sub(before);
     assert!(grown < 4096, "{grown} pages for {} bytes", ring.bytes());
+}
+
+fn short_ring() -> Ring {
+    let slots = Slots::used(4, 64).or_else(|| Slots::fresh(4, 64)).expect("memory");
+    Ring::over(4, Memory::of_slots(slots))
+}
+
+fn more_slots() -> Option<Slots> {
+    Slots::used(4, 64).or_else(|| Slots::fresh(4, 64))
+}
+
+/// Sends to a ring that may be parked; how often it was.
+fn send_unparking(ring: &Ring, sender: u64, is_short: bool) -> u64 {
+    let (mut number, mut unparked) = (0, 0);
+    while number < EACH {
+        match ring.claim_batch((EACH - number).min(1 + number % 3)) {
+            Ok(mut claim) => {
+                while claim.remaining() > 0 {
+                    claim.publish(&header(sender, number), &payload(sender, number), 0, 0);
+                    number += 1;
+                }
+            }
+            Err(ClaimError::Full) => thread::yield_now(),
+            Err(ClaimError::Parked) => {
+                unparked += 1;
+                _ = ring.unpark(is_short.then(more_slots).flatten()).expect("open");
+            }
+            Err(ClaimError::Closed) => panic!("nobody closes this ring"),
+        }
+    }
+    unparked
+}
+
+/// Rings that exchange their slots all the time, and a long one that gives its pages back: nothing lost, nothing doubled, nothing from
+/// another ring, each sender's messages in their order.
+#[test]
+fn rings_that_are_parked_lose_and_double_nothing() {
+    let rings = [(short_ring(), true), (short_ring(), true), (Ring::new(256, 64).expect("memory"), false)];
+    assert!(rings.iter().all(|(ring, is_short)| ring.can_be_parked() && ring.is_short() == *is_short));
+    thread::scope(|scope| {
+        for (at, (ring, is_short)) in rings.iter().enumerate() {
+            let senders = [1, 2].map(|sender| 10 * at as u64 + sender);
+            let sending = senders.map(|sender| scope.spawn(move || send_unparking(ring, sender, *is_short)));
+            scope.spawn(move || {
+                let (mut next, mut left, mut parked) = (HashMap::new(), 2 * EACH, 0);
+                while left > 0 {
+                    // SAFETY: this thread is the only receiver.
+                    let Some(received) = (unsafe { ring.peek() }) else {
+                        parked += u64::from(ring.park().is_some());
+                        assert!(!ring.is_parked() || ring.bytes() == 0);
+                        thread::yield_now();
+                        continue;
+                    };
+                    let (sender, number) = (received.header.source, received.header.correlation);
+                    assert!(senders.contains(&sender), "a message of {sender} in ring {at}");
+                    assert_eq!(bytes_of(&received), payload(sender, number));
+                    let expected = next.entry(sender).or_insert(0);
+                    assert_eq!(number, *expected, "sender {sender} out of order");
+                    *expected += 1;
+                    // SAFETY: as above.
+                    unsafe { ring.advance() };
+                    left -= 1;
+                }
+                let unparked: u64 = sending.into_iter().map(|sender| sender.join().expect("sent")).sum();
+                assert!(parked > 0 && unparked >= parked, "parked {parked} times, unparked {unparked} times");
+                assert_eq!((ring.head(), ring.depth()), (2 * EACH, 0));
+            });
+        }
+    });
+}
+
+#[test]
+fn only_an_empty_ring_is_parked_and_a_closed_one_stays_as_it_is() {
+    let ring = short_ring();
+    let mut lent = ring.claim_batch(1).expect("room");
+    _ = lent.keep(7, 0);
+    drop(lent);
+    assert!(ring.park().is_none(), "a place is lent");
+    // SAFETY: kept just now.
+    unsafe { ring.publish_kept(0, &header(1, 0), 0, 0) };
+    assert!(ring.park().is_none(), "a message is there");
+    // SAFETY: this thread is the only receiver, and a message is there.
+    unsafe { ring.advance() };
+    assert!(ring.park().is_some() && ring.park().is_none(), "parked once");
+    assert_eq!((ring.claim_batch(1).err(), ring.bytes()), (Some(ClaimError::Parked), 0));
+    // SAFETY: as above.
+    assert!(unsafe { ring.peek() }.is_none() && !ring.is_readable() && !ring.is_drained());
+    assert_eq!(ring.token(0).load(Ordering::Relaxed), 0, "the token of a loan that was given back");
+    assert_eq!(ring.unpark(None).err(), Some(ClaimError::Parked), "without slots");
+    assert!(ring.unpark(more_slots()).is_ok() && ring.unpark(more_slots()).is_ok());
+    ring.claim_batch(1).expect("room").publish(&header(1, 1), &[], 0, 0);
+    // SAFETY: as above.
+    assert_eq!(unsafe { ring.peek() }.map(|received| received.header.correlation), Some(1));
+    // SAFETY: as above.
+    unsafe { ring.advance() };
+    assert!(ring.park().is_some());
+    ring.close();
+    assert!(ring.is_drained());
+    assert_eq!(ring.claim_batch(1).err(), Some(ClaimError::Closed));
+    assert_eq!(ring.unpark(more_slots()).err(), Some(ClaimError::Closed));
+    assert!(!Ring::new(256, 64).expect("memory").with_one_sender().can_be_parked());
+}
+
+#[test]
+fn a_long_ring_that_is_parked_gives_its_pages_back() {
+    let resident = || {
+        let text = std::fs::read_to_string("/proc/self/statm").expect("procfs");
+        text.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("a number")
+    };
+    // 64 MiB, far more than other tests use meanwhile.
+    let ring = Ring::new(1 << 18, 192).expect("memory");
+    let mut claim = ring.claim_batch(1 << 18).expect("room");
+    while claim.remaining() > 0 {
+        claim.publish(&header(1, 0), &[], 0, 0);
+    }
+    drop(claim);
+    // SAFETY: this thread is the only receiver.
+    while unsafe { ring.peek() }.is_some() {
+        // SAFETY: as above.
+        unsafe { ring.advance() };
+    }
+    let before = resident();
+    assert!(ring.park().is_some());
+    let freed = before.saturating_sub(resident());
+    assert!(freed > 8192, "{freed} pages came back");
+    assert!(ring.unpark(None).is_ok() && ring.claim_batch(1).is_ok());
+}
+
+/// The same for many receivers: taken and released in any order, parked whenever it is empty.
+#[test]
+fn a_ring_with_many_receivers_that_is_parked_loses_and_doubles_nothing() {
+    let ring = Ring::new(256, 64).expect("memory");
+    let (taken, parked) = (AtomicU64::new(0), AtomicU64::new(0));
+    let received = thread::scope(|scope| {
+        for sender in 1..=2 {
+            let ring = &ring;
+            scope.spawn(move || {
+                for number in 0..EACH {
+                    loop {
+                        match ring.claim() {
+                            Ok(mut claim) => {
+                                break claim.publish(&header(sender, number), &payload(sender, number), 0, 0);
+                            }
+                            Err(ClaimError::Parked) => _ = ring.unpark(None).expect("open"),
+                            Err(_) => thread::yield_now(),
+                        }
+                    }
+                    // Now and then it is empty.
+                    if number % 64 == 0 {
+                        (0..200).for_each(|_| thread::yield_now());
+                    }
+                }
+            });
+        }
+        scope.spawn(|| {
+            while taken.load(Ordering::Relaxed) < 2 * EACH {
+                parked.fetch_add(u64::from(ring.park_released()), Ordering::Relaxed);
+                thread::yield_now();
+            }
+        });
+        let receive = || {
+            let mut received = Vec::new();
+            while taken.load(Ordering::Relaxed) < 2 * EACH {
+                let Some(message) = ring.take() else {
+                    thread::yield_now();
+                    continue;
+                };
+                taken.fetch_add(1, Ordering::Relaxed);
+                let (sender, number) = (message.header.source, message.header.correlation);
+                assert_eq!(bytes_of(&message), payload(sender, number));
+                received.push((sender, number));
+                assert!(ring.release(message.position));
+            }
+            received
+        };
+        let receivers = [scope.spawn(receive), scope.spawn(receive)];
+        let mut received: Vec<_> =
+            receivers.into_iter().flat_map(|receiver| receiver.join().expect("received")).collect();
+        received.sort_unstable();
+        received
+    });
+    let all = (1..=2).flat_map(|sender| (0..EACH).map(move |number| (sender, number)));
+    assert!(received.into_iter().eq(all), "lost or doubled");
+    assert!(parked.load(Ordering::Relaxed) > 0, "never parked");
 }

@@ -34,8 +34,6 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 
-use once_cell::race::OnceBox;
-
 use super::buffer::Buffer;
 use super::context::{self, Session};
 use super::dead::Letter;
@@ -43,13 +41,14 @@ use super::gate::Gate;
 use super::kept::{Kept, Room};
 use super::kernel::{HARD, Kernel, LATE, Phase, SHUTDOWN, STATE};
 use super::options::Mode;
+use super::queues::Lending;
 use super::remote::{self, Remote};
 use super::supervise::{CIRCLE, FAILED, KEEPS, RESTING, Rest};
 use super::{calls, lease};
 use crate::layout::*;
 use crate::limits::{BATCH_MAX, LINGER_MIN, LINGER_ROUNDS, SETTLE_ROUNDS, STREAM_MIN};
 use crate::metrics::BlockCounters;
-use crate::ring::{Received, Ring};
+use crate::ring::{Received, Ring, RingPlace};
 use crate::sync::{Arc, AtomicBool, AtomicU8, AtomicU32, AtomicU64, Guarded, Ordering, monotonic_ns};
 
 /// What only the runner touches.
@@ -60,7 +59,8 @@ pub(crate) struct Body {
     pub(super) extra: OnceCell<Box<Extra>>,
     stopped: Cell<bool>,
     /// Messages handled without a pause before this turn.
-    streak: Cell<u32>,
+    streak: Cell<u16>,
+    pub(super) lending: Lending,
 }
 
 /// What most blocks never need.
@@ -109,7 +109,7 @@ pub(crate) struct Block {
     pub(super) started: AtomicBool,
     /// Index in the table of leases of the input ring, 0 = none.
     pub(crate) loan_lease: AtomicU32,
-    pub(crate) input: OnceBox<Ring>,
+    pub(crate) input: RingPlace,
     pub(crate) loan_base: AtomicU64,
     /// The other end, for a block that runs elsewhere.
     pub(crate) remote: Option<Arc<dyn Remote>>,
@@ -133,7 +133,7 @@ impl Block {
             stalled: AtomicBool::new(false),
             held: AtomicU8::new(0),
             started: AtomicBool::new(false),
-            input: OnceBox::new(),
+            input: RingPlace::new(),
             loan_lease: AtomicU32::new(0),
             loan_base: AtomicU64::new(0),
             counters: BlockCounters::new(),
@@ -146,6 +146,7 @@ impl Block {
                 extra: OnceCell::new(),
                 stopped: Cell::new(false),
                 streak: Cell::new(0),
+                lending: Lending::default(),
             }),
         })
     }
@@ -153,7 +154,7 @@ impl Block {
     /// A block that runs elsewhere and reads `input` by itself.
     pub(crate) fn elsewhere(input: Ring, remote: Arc<dyn Remote>) -> Option<Self> {
         let block = Self { remote: Some(remote), ..Self::new(0, 0)? };
-        block.input.set(Box::new(input)).ok()?;
+        block.input.put(input)?;
         Some(block)
     }
 
@@ -161,6 +162,13 @@ impl Block {
     pub(crate) fn state(&self) -> *mut u8 {
         // SAFETY: the body is never borrowed mutably, and this part of it never changes.
         self.body.with(|body| unsafe { &*body }.state.as_ptr_or_null())
+    }
+
+    /// What its runner knows of the memory of its queue.
+    #[inline(always)]
+    pub(super) fn lending(&self) -> &Lending {
+        // SAFETY: the body is never borrowed mutably, and this part of it is an atomic.
+        self.body.with(|body| unsafe { &(*body).lending })
     }
 
     /// Whether a block that runs elsewhere has come to its end there.
@@ -265,6 +273,7 @@ pub(crate) fn run(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() -> b
             }
             after @ (After::Idle | After::Waited) => {
                 has_waited |= after == After::Waited;
+                block.lending().look(kernel, index, until.is_some());
                 leave(kernel, block);
                 if !has_work_in(kernel, block, index) {
                     return has_waited;
@@ -367,7 +376,7 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
     let (mut handled, mut known) = (0, 0);
     let is_event_driven = kernel.options.mode == Mode::EventDriven;
     // Without a pause before this turn.
-    let before = body.streak.replace(0) as usize;
+    let before = usize::from(body.streak.replace(0));
     loop {
         let control = kernel.control();
         let phase = Kernel::phase(control);
@@ -381,7 +390,7 @@ pub(crate) fn turns(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() ->
             return After::Idle;
         }
         if handled >= BATCH_MAX {
-            body.streak.set(before.saturating_add(handled) as u32);
+            body.streak.set(before.saturating_add(handled).min(usize::from(u16::MAX)) as u16);
             return After::Requeue;
         }
         if phase != Phase::Discard && !turn.start(phase) {

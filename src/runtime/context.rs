@@ -286,7 +286,7 @@ impl Invocation<'_> {
         let header = self.header(message, correlation);
         let ring = kernel.output()?;
         if !self.body.has_kept()
-            && let Ok(mut claim) = ring.claim()
+            && let Ok(mut claim) = kernel.claim_output(ring)
         {
             claim.publish(&header, message.payload, 0, u64::from(self.index));
             drop(claim);
@@ -467,7 +467,7 @@ pub(crate) fn deliver(kernel: &Arc<Kernel>, index: u32, body: &Body, record: &Re
 pub(crate) fn put_out(kernel: &Arc<Kernel>, index: u32, kept: &Kept) -> bool {
     if kept.target == 0 {
         let Some(ring) = kernel.output.get() else { return false };
-        let Ok(mut claim) = ring.claim() else { return false };
+        let Ok(mut claim) = kernel.claim_output(ring) else { return false };
         claim.publish(&kept.header, kept.payload.bytes(), 0, u64::from(index));
         drop(claim);
         kernel.output_was_published();

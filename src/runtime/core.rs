@@ -12,6 +12,7 @@ use super::events::Events;
 use super::kernel::Kernel;
 use super::options::RuntimeOptions;
 use super::program::Program;
+use super::queues::Queues;
 use super::registry::Registry;
 use super::waits::Waits;
 use super::{blocking, calls, lifecycle::KernelState};
@@ -34,6 +35,7 @@ pub(crate) struct Core {
     pub(crate) dead: DeadLetters,
     pub(crate) events: Events,
     pub(crate) waits: Waits,
+    pub(crate) queues: Queues,
     pub(crate) host_clock: &'static HybridClock,
     registry: Mutex<Registry>,
     programs: Mutex<HashMap<Arc<str>, Arc<Program>, RandomState>>,
@@ -74,6 +76,7 @@ impl Core {
             dead: DeadLetters::new(),
             events: Events::new(options.events_max),
             waits: Waits::default(),
+            queues: Queues::default(),
             host_clock: &HOST_CLOCK,
             registry: Mutex::new(Registry::default()),
             programs: Mutex::default(),

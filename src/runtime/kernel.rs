@@ -9,7 +9,8 @@
 //!
 //! # Rings come late
 //! An idle kernel has no rings. The first sender of a block makes its ring, under `verbs`, where `closed` tells
-//! it when it is too late: a ring made after the kernel was closed would take messages that nobody drains.
+//! it when it is too late: a ring made after the kernel was closed would take messages that nobody drains. A ring that has been
+//! idle for a while is without its slots (`queues.rs`).
 //!
 //! # Who waits on what
 //! `space`: senders for room in an input ring; notified after each message that a runner took. `readable`:
@@ -34,6 +35,7 @@ use super::lifecycle::{ACCEPTING, AT_WORK, KernelState};
 use super::message::Outgoing;
 use super::options::{Backend, LaunchOptions, Mode};
 use super::program::Program;
+use super::queues;
 use super::route::Routes;
 use super::supervise::Restarts;
 use crate::clock::HybridClock;
@@ -41,7 +43,7 @@ use crate::error::{Error, Result};
 use crate::layout::*;
 use crate::limits::BATCH_MAX;
 use crate::metrics::Sums;
-use crate::ring::{ClaimError, EventCount, Header, Ring};
+use crate::ring::{ClaimError, EventCount, Header, Ring, RingPlace};
 use crate::sync::{
     Arc, AtomicBool, AtomicI32, AtomicU32, AtomicU64, Label, Mutex, Ordering, Weak, light_fence, lock,
 };
@@ -91,6 +93,11 @@ pub(crate) trait Driver: Send + Sync {
                 Ok(())
             });
         }))
+    }
+
+    /// Looks at queues that may be idle once a point in time has come (`queues.rs`).
+    fn sweep_at(&self, core: &Arc<Core>, due_ns: u64) {
+        queues::sweep_later(core, due_ns);
     }
 
     /// The control word was written. Under the verbs lock, so calls come in the order of the writes.
@@ -178,7 +185,7 @@ pub(crate) struct Kernel {
     pub(crate) control: AtomicU32,
     pub(crate) verbs: Mutex<Verbs>,
     pub(crate) blocks: Blocks,
-    pub(crate) output: OnceBox<Ring>,
+    pub(crate) output: RingPlace,
     /// Index in the table of leases of the output ring, 0 = none.
     pub(crate) output_lease: AtomicU32,
     pub(crate) output_base: AtomicU64,
@@ -261,7 +268,7 @@ impl Kernel {
             live_blocks: AtomicU32::new(parts.options.grid_size),
             options: parts.options,
             blocks: parts.blocks,
-            output: OnceBox::new(),
+            output: RingPlace::new(),
             output_lease: AtomicU32::new(0),
             output_base: AtomicU64::new(0),
             lifecycle: EventCount::new(),
@@ -390,30 +397,12 @@ impl Kernel {
         }
     }
 
-    #[cold]
-    fn make_input(&self, block: u32) -> Result<&Ring> {
-        let verbs = lock(&self.verbs);
-        if verbs.closed {
-            return Err(self.ended_error());
-        }
-        let capacity = self.options.input_capacity;
-        self.block(block).input.get_or_try_init(|| {
-            let ring = self.make_ring(capacity, "an input queue")?;
-            let is_alone = self.options.has(RK_LAUNCH_SINGLE_SENDER);
-            Ok(Box::new(if is_alone { ring.with_one_sender() } else { ring }))
-        })
-    }
-
     /// The output ring, made if need be.
     pub(crate) fn output(&self) -> Result<&Ring> {
-        let capacity = self.options.output_capacity;
-        self.output.get_or_try_init(|| self.make_ring(capacity, "the output queue").map(Box::new))
-    }
-
-    fn make_ring(&self, capacity: u32, what: &'static str) -> Result<Ring> {
-        let payload = self.options.payload_max as usize;
-        let bytes = (payload + SLOT_HEADER_SIZE).saturating_mul(capacity as usize);
-        Ring::new(capacity, payload).ok_or(Error::OutOfMemory { what, bytes })
+        match self.output.get() {
+            Some(ring) => Ok(ring),
+            None => self.make_output(),
+        }
     }
 
     /// The header of a message from the host or another kernel.
@@ -462,13 +451,18 @@ impl Kernel {
             let ring = self.input(block)?;
             // A stamp that is not used is a gap in the clock, and no more.
             let header = self.input_header(message, source);
-            let put = match source {
+            let put = || match source {
                 None => ring.put(&header, message.payload, token, message.deadline_ns),
                 Some(_) => ring.put_foreign(&header, message.payload, token, message.deadline_ns),
             };
-            match put {
+            let mut result = put();
+            while result == Err(ClaimError::Parked) {
+                self.unpark(ring)?;
+                result = put();
+            }
+            match result {
                 Ok(()) => return Ok(block),
-                Err(ClaimError::Full) => {}
+                Err(ClaimError::Full | ClaimError::Parked) => {}
                 Err(ClaimError::Closed) => {
                     self.was_refused(block, ClaimError::Closed);
                     return Err(self.ended_error());

@@ -27,7 +27,7 @@ use super::table::Table;
 use crate::error::{Error, Result};
 use crate::layout::*;
 use crate::limits::{BATCH_MAX, LEASE_INDEX_BITS, LEASE_POSITION_BITS, TABLE_CHUNK};
-use crate::ring::{Header, Ring};
+use crate::ring::{ClaimError, Header, Ring};
 use crate::sync::{
     Arc, AtomicU32, AtomicU64, Label, Mutex, Ordering, heavy_fence, light_fence, lock, monotonic_coarse_ns,
 };
@@ -295,9 +295,14 @@ pub(crate) fn reserve(
         let block = (first + offset) % kernel.options.grid_size;
         let ring = kernel.input(block)?;
         let (index, base) = entry_of(kernel, Some(block))?;
-        let mut claim = match ring.claim_lent(count) {
+        let mut claimed = ring.claim_lent(count);
+        while matches!(claimed, Err(ClaimError::Parked)) {
+            kernel.unpark(ring)?;
+            claimed = ring.claim_lent(count);
+        }
+        let mut claim = match claimed {
             Ok(claim) => claim,
-            Err(crate::ring::ClaimError::Full) => continue,
+            Err(ClaimError::Full) => continue,
             Err(error) => {
                 kernel.was_refused(block, error);
                 return Err(kernel.ended_error());
@@ -307,8 +312,8 @@ pub(crate) fn reserve(
         while claim.remaining() > 0 {
             let position = claim.next_position();
             let lease = Lease::at(Kind::Loan, index, base, position).encode();
-            claim.keep(lease, now);
-            out(RkLoan { payload: ring.payload(position).cast(), payload_size: size, lease });
+            let payload = claim.keep(lease, now);
+            out(RkLoan { payload: payload.cast(), payload_size: size, lease });
         }
         // A drain that met the slots before their tokens has left; it is to look again.
         kernel.block(block).gate.work_was_made();
@@ -327,15 +332,15 @@ enum Settled {
 }
 
 /// Takes the token of an open loan; true for one caller.
-fn win(ring: &Ring, lease: Lease, position: u64) -> bool {
-    ring.token(position).compare_exchange(lease.encode(), 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+fn win(token: &AtomicU64, lease: Lease) -> bool {
+    token.compare_exchange(lease.encode(), 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
 fn settle(entry: &Entry, lease: Lease, position: u64) -> Option<Settled> {
-    if win(entry.ring(), lease, position) {
+    let token = entry.ring().token(position);
+    if win(token, lease) {
         return Some(Settled::Won);
     }
-    let token = entry.ring().token(position);
     let revoked = Lease { kind: Kind::DeadLetter, ..lease }.encode();
     token
         .compare_exchange(revoked, 0, Ordering::AcqRel, Ordering::Relaxed)
@@ -396,7 +401,8 @@ pub fn quick_commit<'a>(loans: &[RkLoan], header: impl Fn(usize) -> Outgoing<'a>
                 break;
             }
             let position = lease.near(entry.base, tail);
-            if ring.payload(position).cast() != loan.payload || !win(ring, lease, position) {
+            let slot = ring.slot(position);
+            if slot.payload().cast() != loan.payload || !win(slot.token(), lease) {
                 break;
             }
             let message = header(done);

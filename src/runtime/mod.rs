@@ -35,6 +35,7 @@ mod operations;
 mod options;
 mod owner;
 mod program;
+mod queues;
 mod registry;
 pub(crate) mod remote;
 mod route;

@@ -20,7 +20,7 @@ failed=0
 suites="conformance_message conformance_call conformance_handler conformance_lifecycle conformance_metrics conformance_nested \
 conformance_batch conformance_counts conformance_process conformance_reentry conformance_route conformance_shutdown \
 conformance_state conformance_time conformance_end conformance_events conformance_restart conformance_pipeline \
-conformance_checkpoint conformance_clock conformance_deadline misuse misuse_handles misuse_memory"
+conformance_checkpoint conformance_clock conformance_deadline conformance_memory misuse misuse_handles misuse_memory"
 programs="layout $suites fork fork_busy exit thread_end idle idle_waits stress stress_kernels stress_streams stress_events soak soak_streams"
 
 LD_LIBRARY_PATH=$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}

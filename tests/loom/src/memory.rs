@@ -4,7 +4,7 @@
 use loom::cell::UnsafeCell;
 
 use crate::layout::RkTimestamp;
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicBool, AtomicU64, Label, Ordering, order};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Header {
@@ -21,28 +21,83 @@ pub(crate) struct Slot {
     token: AtomicU64,
     meta: AtomicU64,
     body: UnsafeCell<Header>,
+    is_nothing: bool,
+}
+
+/// Its slots, and those that are read while it has none, which nobody may write.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    slots: Vec<Slot>,
+    nothing: Vec<Slot>,
+    is_vacant: AtomicBool,
 }
 
 #[derive(Debug)]
-pub(crate) struct Memory(Vec<Slot>);
+pub(crate) struct Slots;
 
 impl Memory {
     pub(crate) fn new(slots: usize, _payload: usize) -> Option<Self> {
-        let slot = |_| Slot {
-            turn: AtomicU64::new(0),
-            token: AtomicU64::new(0),
-            meta: AtomicU64::new(0),
-            body: UnsafeCell::new(Header::default()),
+        let make = |is_nothing| {
+            let slot = |_| Slot {
+                turn: AtomicU64::new(0),
+                token: AtomicU64::new(0),
+                meta: AtomicU64::new(0),
+                body: UnsafeCell::new(Header::default()),
+                is_nothing,
+            };
+            (0..slots).map(slot).collect()
         };
-        Some(Self((0..slots).map(slot).collect()))
+        Some(Self { slots: make(false), nothing: make(true), is_vacant: AtomicBool::new(false) })
     }
 
     pub(crate) fn bytes(&self) -> usize {
         0
     }
 
+    pub(crate) fn can_be_vacated(&self) -> bool {
+        true
+    }
+
+    pub(crate) fn is_of_slots(&self) -> bool {
+        true
+    }
+
+    /// Another ring has the slots from here on: it writes to them, and leaves turns that are those of a published message here.
+    pub(crate) fn vacate(&self, _used: impl Iterator<Item = usize>) -> Option<Slots> {
+        self.is_vacant.store(true, Ordering::Relaxed);
+        for slot in &self.slots {
+            // SAFETY: loom checks that nobody of this ring uses it.
+            slot.body.with_mut(|body| unsafe { (*body).source = u64::MAX });
+            slot.turn.store(1, Ordering::Relaxed);
+        }
+        Some(Slots)
+    }
+
+    /// What a mutex in between orders is all that is ordered: the system's part has no order of its own.
+    pub(crate) fn drop_pages(&self) {
+        for slot in &self.slots {
+            // SAFETY: loom checks that nobody uses it.
+            slot.body.with_mut(|body| unsafe { *body = Header::default() });
+            slot.turn.store(0, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn has_pages(&self) -> bool {
+        true
+    }
+
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.is_vacant.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn occupy(&self, _slots: Slots) {
+        self.slots.iter().for_each(|slot| slot.turn.store(0, Ordering::Relaxed));
+        self.is_vacant.store(false, order(Label::P1, Ordering::Release));
+    }
+
     pub(crate) fn at(&self, index: usize) -> &Slot {
-        &self.0[index]
+        let is_vacant = self.is_vacant.load(order(Label::P2, Ordering::Acquire));
+        if is_vacant { &self.nothing[index] } else { &self.slots[index] }
     }
 }
 
@@ -64,6 +119,7 @@ impl Slot {
     }
 
     pub(crate) unsafe fn write_header(&self, header: &Header) {
+        assert!(!self.is_nothing, "a message where there is nothing");
         // SAFETY: loom checks that the access is exclusive.
         self.body.with_mut(|body| unsafe { *body = *header });
     }

@@ -6,7 +6,7 @@ use crate::call::{CallPlace, Completed};
 use crate::check::check;
 use crate::gate::Gate;
 use crate::hazard::{Domain, Retired};
-use crate::ring::{Claim, ClaimError, EventCount, Header, Ring};
+use crate::ring::{Claim, ClaimError, EventCount, Header, Ring, Slots};
 use crate::sync::{Arc, AtomicPtr, AtomicU32, Guarded, Label, Ordering, fence_after_rmw, yield_now};
 
 fn send(ring: &Ring, sender: u64, number: u64) {
@@ -17,6 +17,7 @@ fn send(ring: &Ring, sender: u64, number: u64) {
                 return claim.publish(&header, &[], 0, 0);
             }
             Err(ClaimError::Full) => yield_now(),
+            Err(ClaimError::Parked) => _ = ring.unpark(Some(Slots)).expect("nobody closes this ring"),
             Err(ClaimError::Closed) => panic!("nobody closes this ring"),
         }
     }
@@ -254,6 +255,142 @@ fn a_ring_with_one_sender_loses_neither_a_message_nor_its_end() {
         let sent = sent.unwrap_or_else(|| sender.take().unwrap().join().unwrap());
         assert_eq!(drained, sent);
         assert!(ring.is_drained());
+    });
+}
+
+#[test]
+fn a_ring_without_slots_gets_them_before_it_gets_messages() {
+    check(&[Label::P3, Label::P4], || {
+        let ring = Arc::new(Ring::new(2, 64).unwrap());
+        assert!(ring.park().is_some());
+        let senders: Vec<_> = [1, 2]
+            .into_iter()
+            .map(|sender| {
+                let ring = Arc::clone(&ring);
+                thread::spawn(move || send(&ring, sender, 0))
+            })
+            .collect();
+        let mut taken = [0; 3];
+        let mut take = || {
+            // SAFETY: the model has one receiver.
+            let Some(received) = (unsafe { ring.peek() }) else { return false };
+            taken[received.header.source as usize] += 1;
+            // SAFETY: as above.
+            unsafe { ring.advance() };
+            true
+        };
+        take();
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        while take() {}
+        assert_eq!(taken, [0, 1, 1], "lost, doubled or another ring's");
+    });
+}
+
+#[test]
+fn a_receiver_sees_no_message_of_another_ring_in_slots_that_come() {
+    check(&[Label::W3, Label::R1, Label::P1, Label::P2], || {
+        let ring = Arc::new(Ring::new(2, 64).unwrap());
+        assert!(ring.park().is_some());
+        let receiving = Arc::clone(&ring);
+        let receiver = thread::spawn(move || receive_in_place(&receiving, 1));
+        send(&ring, 1, 0);
+        receiver.join().unwrap();
+    });
+}
+
+#[test]
+fn a_ring_is_parked_only_when_nobody_writes_to_it() {
+    check(&[Label::W3, Label::R1], || {
+        let ring = Arc::new(Ring::new(2, 64).unwrap());
+        let sending = Arc::clone(&ring);
+        let sender = thread::spawn(move || (0..2).for_each(|number| send(&sending, 1, number)));
+        let mut next = 0;
+        let mut take = || {
+            // SAFETY: the model has one receiver.
+            let Some(received) = (unsafe { ring.peek() }) else { return false };
+            assert_eq!((received.header.source, received.header.correlation), (1, next));
+            next += 1;
+            // SAFETY: as above.
+            unsafe { ring.advance() };
+            true
+        };
+        for _ in 0..2 {
+            take();
+            ring.park();
+        }
+        sender.join().unwrap();
+        while take() {}
+        assert_eq!(next, 2, "lost");
+    });
+}
+
+#[test]
+fn no_message_is_left_in_a_ring_that_is_parked_by_somebody_else() {
+    check(&[Label::G3, Label::G4], || {
+        let shared = Arc::new((Gate::new(), Ring::new(2, 64).unwrap()));
+        fn run((gate, ring): &(Gate, Ring)) {
+            loop {
+                // SAFETY: inside the gate.
+                while unsafe { ring.peek() }.is_some() {
+                    // SAFETY: as above.
+                    unsafe { ring.advance() };
+                }
+                gate.leave();
+                if !ring.is_readable() || !gate.enter_idle() {
+                    return;
+                }
+            }
+        }
+        let sending = Arc::clone(&shared);
+        let sender = thread::spawn(move || {
+            let (gate, ring) = &*sending;
+            send(ring, 1, 0);
+            gate.work_was_made();
+            if gate.is_idle() && gate.queue() && gate.enter_queued() {
+                run(&sending);
+            }
+        });
+        let (gate, ring) = &*shared;
+        if ring.depth() == 0 && gate.enter_idle() {
+            ring.park();
+            gate.leave();
+            if ring.is_readable() && gate.enter_idle() {
+                run(&shared);
+            }
+        }
+        sender.join().unwrap();
+        assert_eq!((ring.head(), ring.depth()), (1, 0), "a message was left behind");
+    });
+}
+
+#[test]
+fn slots_whose_turn_is_gone_are_used_once_at_a_time() {
+    check(&[Label::W3, Label::R1, Label::R2, Label::R4, Label::W9], || {
+        let ring = Arc::new(Ring::new(2, 64).unwrap());
+        let send = |ring: &Ring, number| publish_one(ring.claim(), 1, number);
+        assert!(send(&ring, 0) && send(&ring, 1));
+        let (first, second) = (ring.take().unwrap(), ring.take().unwrap());
+        assert!(ring.release(first.position) && !ring.park_released(), "something is taken");
+        assert!(ring.release(second.position) && ring.park_released());
+        assert!(ring.claim().err() == Some(ClaimError::Parked) && ring.unpark(None) == Ok(true));
+        let others = Arc::clone(&ring);
+        let sender = thread::spawn(move || (2..4).take_while(|number| send(&others, *number)).count());
+        let receiving = Arc::clone(&ring);
+        let receiver = thread::spawn(move || {
+            let Some(received) = receiving.take() else { return 0 };
+            assert!(received.header.source == 1, "not published");
+            assert!(receiving.release(received.position));
+            1
+        });
+        // The last of three has no slot before the first is released, whose turn it may not have seen.
+        let mut sent = u64::from(send(&ring, 4));
+        sent += sender.join().unwrap() as u64;
+        let mut taken = receiver.join().unwrap();
+        while let Some(received) = ring.take() {
+            assert!(ring.release(received.position));
+            taken += 1;
+        }
+        assert_eq!(taken, sent, "lost or doubled");
     });
 }
 
