@@ -519,7 +519,8 @@ impl Events {
         }
         let (takes_over, had) = (before.is_some(), before.map_or(0, |watch| places(watch.interest)));
         self.check_room(&mut queue, places(interest).saturating_sub(had))?;
-        queue.watches.try_reserve(1).map_err(|_| no_memory::<Watch>("a watch"))?;
+        let new = usize::from(interest != 0);
+        queue.watches.try_reserve(new).map_err(|_| no_memory::<Watch>("a watch"))?;
         queue.unwatch(kernel);
         kernel.watched.store(interest != 0, Ordering::SeqCst);
         if interest != 0 {
