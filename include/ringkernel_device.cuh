@@ -92,6 +92,17 @@
  *      barriers: the same block's threads, so no cache of another multiprocessor, copy engine or stream is between. What was saved is
  *      seen by who sees the answer (D4); what is to be loaded was written before the command (H4). A short launch is made for it; it says
  *      RESTED with the number of the command, after it.
+ *   D18 The table of routes. An entry is 8 words of 4 bytes of an rkd_route and 32 bits of the route's number, plus 1: so an entry says
+ *      itself whose it is, as an express entry does, and who finds the number in all of its words has the route whole, whatever the
+ *      host is writing. Entries lie in leaves of 64, leaves hang in a tree of pages, and the first leaf is where the description says.
+ *      A number has one route, ever; an entry is zeroed when its route ends; a leaf without routes is hung up elsewhere, for
+ *      other numbers. So who comes to a leaf by an old way finds other numbers there, and goes the whole way again; only if that leads to no
+ *      such number either there is no such route. Pages and leaves never turn into each other and stay until the kernel's end, so
+ *      what is read as an address is one. A message knows by the version that it carries that what is remembered of routes is old.
+ *   D19 A sender through the host has credit for as many messages as the target's queue has places without asking, if no more of its messages than
+ *      that are on their way at all. Beyond it asks with the message: the host says in control.verdict, with the number of that message
+ *      among those that the block has sent through it, whether it took it (bit 0: it did not). The block waits for that; the host never waits for
+ *      a block, and takes a block's records whatever else it holds up, so the verdict comes. Each such message is counted once on either side.
  * A message that came as an entry was never read from its slot: that it is taken can be said without a fence, unless a record
  * (a failure) refers to the slot.
  *
@@ -111,7 +122,7 @@ struct alignas(16) rkd_16 {
 
 /* ---- The layout; src/layout.rs has the same, and a test compares the two. ---- */
 
-#define RKD_LAYOUT 3u
+#define RKD_LAYOUT 4u
 
 /* What the host asks of a seat: number << 32 | verb. */
 enum { RKD_VACANT = 0, RKD_PAUSE = 1, RKD_RUN = 2, RKD_DRAIN = 3, RKD_STOP = 4, RKD_EXIT = 5, RKD_SAVE = 6, RKD_LOAD = 7 };
@@ -136,12 +147,13 @@ enum {
   RKD_FAILED = 6,  /* the host's message at the position that is the subject was answered with status */
   RKD_EXPIRED = 7, /* the host's message at the position that is the subject */
   RKD_LEFT = 8,    /* a peer's message that was not handled before the end */
+  RKD_ASKS = 0x2000000, /* with RKD_SEND: the block waits for the verdict (D19) */
   RKD_STAMP = 0x1000000 /* with an operation: it is stamped, also if the kernel does not ask for stamps; not written */
 };
 
 struct alignas(128) rkd_control {
   rkd_u64 command, drain_to, outbox_head, clock_offset, unix_offset, route_version, hold, tenant;
-  rkd_u64 sends_done, restarts, transfer, reserved[5];
+  rkd_u64 sends_done, restarts, transfer, verdict, reserved[4];
 };
 static_assert(sizeof(rkd_control) == 128, "rkd_control");
 
@@ -159,7 +171,7 @@ struct alignas(64) rkd_tenant {
 };
 static_assert(sizeof(rkd_tenant) == 192, "rkd_tenant");
 
-struct alignas(32) rkd_route {
+struct alignas(32) rkd_route { /* as it is remembered; in the table it is spread over the words of an entry (D18) */
   rkd_u64 handle, seats;
   rkd_u32 blocks, epoch, payload_max, capacity; /* epoch: above 16 bits, whether the target has RK_LAUNCH_TIMESTAMPS */
 };
@@ -221,6 +233,7 @@ RKD_AT(rkd_control, tenant, 56);
 RKD_AT(rkd_control, sends_done, 64);
 RKD_AT(rkd_control, restarts, 72);
 RKD_AT(rkd_control, transfer, 80);
+RKD_AT(rkd_control, verdict, 88);
 RKD_AT(rkd_status, version, 0);
 RKD_AT(rkd_status, ack, 8);
 RKD_AT(rkd_status, taken, 16);
@@ -300,6 +313,9 @@ RKD_AT(rkd_slot, node, 60);
 #define RKD_CLOCK_LAST ((1ull << 61) - (1ull << 41)) /* ns; the wall clock is taken to stand still there */
 #define RKD_FAR 0x40000000ull /* half of all marks */
 #define RKD_POSITION 0xffffffffffffull
+#define RKD_LEAF 64u          /* routes of a leaf, 64 bytes each */
+#define RKD_PAGE_BITS 9u      /* of the number, that a page looks at */
+#define RKD_ROOT_SHIFT 24u    /* 6 + 9 + 9; the root, behind the first leaf, looks at the 5 bits above */
 
 /* ---- The platform ---- */
 
@@ -443,6 +459,8 @@ struct alignas(64) rk_context_t {
   rkd_tenant tenant;
   rkd_u64 poll[12]; /* control, the input slot's first words, the peer slot's */
   rkd_route routes[RKD_ROUTES];
+  rkd_u64 leaf; /* where an entry was found last beyond the first leaf, */
+  rkd_u64 leaf_number; /* and whose it was */
   rkd_u32 route_numbers[RKD_ROUTES];
   rk_message_t message;
   /* Words of the seat; warp 0's. */
@@ -657,20 +675,47 @@ RKP_DEVICE rk_status_t rkd_context_reply(rk_context_t *ctx, const rk_message_t *
   return rkd_put_out(ctx, message, RKD_EMIT, 0, correlation);
 }
 
-/* The entry of a route, from memory or the host's table; 0: there is none. */
+/* Reads the entry of a route in a leaf; false: it is not that route's. */
+RKP_DEVICE bool rkd_read_route(rkd_route *to, rkd_u64 leaf, rkd_u32 route) {
+  const char *entry = (const char *)leaf + (rkd_u64)(route % RKD_LEAF) * 64u;
+  const rkd_u64 mark = (rkd_u64)(route + 1u);
+  rkd_16 words[4];
+  rkd_u64 others = 0;
+#ifdef __CUDACC__
+#pragma unroll
+#endif
+  for (rkd_u32 at = 0; at < 4u; at++) words[at] = rkp_get_words(entry + 16u * at);
+#ifdef __CUDACC__
+#pragma unroll
+#endif
+  for (rkd_u32 at = 0; at < 4u; at++) others |= (words[at].a >> 32 ^ mark) | (words[at].b >> 32 ^ mark);
+  if (others) return false;
+#ifdef __CUDACC__
+#pragma unroll
+#endif
+  for (rkd_u32 at = 0; at < 4u; at++) ((rkd_u64 *)to)[at] = (words[at].a & 0xffffffffull) | words[at].b << 32;
+  return true;
+}
+
+/* The entry of a route, from memory or the host's table (D18); 0: there is none. */
 RKP_DEVICE const rkd_route *rkd_find_route(rk_context_t *ctx, rkd_u32 route) {
   if (route >= ctx->tenant.route_max) return 0;
   const rkd_u32 at = route % RKD_ROUTES;
   rkd_route *known = &ctx->routes[at];
-  if (ctx->route_numbers[at] != route || !known->handle) {
-    const char *entry = (const char *)ctx->tenant.routes + (rkd_u64)route * sizeof(rkd_route);
-    /* The handle is written last. */
-    if (!rkp_load_acquire_sys(entry)) return 0;
-    *(rkd_16 *)known = rkp_get16(entry);
-    *((rkd_16 *)known + 1) = rkp_get16(entry + 16);
-    ctx->route_numbers[at] = route;
-  }
-  return known->handle ? known : 0;
+  if (known->handle && ctx->route_numbers[at] == route) return known;
+  ctx->route_numbers[at] = route;
+  known->handle = 0;
+  if (route < RKD_LEAF) return rkd_read_route(known, ctx->tenant.routes, route) ? known : 0;
+  if (ctx->leaf && ctx->leaf_number == route / RKD_LEAF && rkd_read_route(known, ctx->leaf, route)) return known;
+  const rkd_u32 mask = (1u << RKD_PAGE_BITS) - 1u;
+  rkd_u64 page = ctx->tenant.routes + RKD_LEAF * 64u;
+  page = rkp_load_acquire_sys((const char *)page + 8u * (route >> RKD_ROOT_SHIFT));
+  if (page) page = rkp_load_acquire_sys((const char *)page + 8u * (route >> (RKD_ROOT_SHIFT - RKD_PAGE_BITS) & mask));
+  if (page) page = rkp_load_acquire_sys((const char *)page + 8u * (route / RKD_LEAF & mask));
+  if (!page || !rkd_read_route(known, page, route)) return 0;
+  ctx->leaf = page;
+  ctx->leaf_number = route / RKD_LEAF;
+  return known;
 }
 
 enum { RKD_SENT = 0, RKD_FULL = 1, RKD_ENDED = 2 };
@@ -710,25 +755,36 @@ RKP_DEVICE int rkd_peer_send(rk_context_t *ctx, const rkd_route *route, rkd_u32 
   }
 }
 
+/* What has become of the last message through the host, which has asked (D19). */
+RKP_DEVICE rk_status_t rkd_verdict(rk_context_t *ctx) {
+  for (;;) {
+    const rkd_u64 verdict = rkp_load_acquire_sys(&ctx->control->verdict);
+    if (verdict >> 1 == ctx->host_sends) return verdict & 1u ? RK_ERR_FULL : RK_OK;
+    if ((rkp_load_relaxed_sys(&ctx->control->command) & 0xff) == RKD_EXIT) return RK_ERR_TERMINATED;
+    rkp_store_relaxed_sys(&ctx->status->heartbeat, ++ctx->polls); /* it waits, it does not hang */
+    rkp_sleep(200);
+  }
+}
+
 RKP_COLD rk_status_t rkd_send(rk_context_t *ctx, rkd_u32 number, const rk_message_t *message) {
   const rkd_route *route = rkd_find_route(ctx, number);
   if (!route) return RK_ERR_NO_ROUTE;
   rk_status_t checked = rkd_check(ctx, message, route->payload_max);
   if (checked != RK_OK) return checked;
   if (message->block >= route->blocks && message->block != RK_ANY_BLOCK) return RK_ERR_INVALID_ARGUMENT;
+  int sent = RKD_FULL;
   if (!route->seats) {
     if (message->payload_size > ctx->tenant.payload_max) return RK_ERR_TOO_LARGE;
-    /* As many as the target's queue has places may be on their way. */
-    if (ctx->host_sends - ctx->sends_done >= route->capacity) {
-      ctx->sends_done = rkp_load_relaxed_sys(&ctx->control->sends_done);
-      if (ctx->host_sends - ctx->sends_done >= route->capacity) return RK_ERR_FULL;
-    }
+    /* As many as the target's queue has places may be on their way, to whomever; who wants more asks (D19). */
+    if (ctx->host_sends - ctx->sends_done >= route->capacity) ctx->sends_done = rkp_load_relaxed_sys(&ctx->control->sends_done);
+    const bool asks = ctx->host_sends - ctx->sends_done >= route->capacity;
     ctx->host_sends++;
     /* Stamped here if the target asks for it: one clock for all that the kernel sends. */
-    const rkd_u32 op = route->epoch >> 16 ? RKD_SEND | RKD_STAMP : (rkd_u32)RKD_SEND;
-    return rkd_put_out(ctx, message, op, route->handle, message->correlation);
+    rkd_u32 op = route->epoch >> 16 ? RKD_SEND | RKD_STAMP : (rkd_u32)RKD_SEND;
+    if (asks) op |= RKD_ASKS;
+    sent = rkd_put_out(ctx, message, op, route->handle, message->correlation);
+    return asks ? rkd_verdict(ctx) : sent;
   }
-  int sent = RKD_FULL;
   if (message->block != RK_ANY_BLOCK) {
     sent = rkd_peer_send(ctx, route, message->block, message);
   } else {
@@ -1272,6 +1328,7 @@ RKP_DEVICE void rkd_enter(rk_context_t *c, rkd_u32 thread) {
   c->outbox_head = 0;
   c->host_sends = 0;
   c->sends_done = 0;
+  c->leaf = 0;
   if (again) {
     c->input_head = s->input_head;
     c->outbox_tail = s->outbox_tail;

@@ -686,7 +686,7 @@ pub(crate) struct SlotHeader {
 pub(crate) const SLOT_SKIPPED: u32 = u32::MAX;
 
 /// Version of the structs below; `RKD_LAYOUT` of `include/ringkernel_device.cuh`, whose head explains them.
-pub(crate) const SEAT_LAYOUT: u32 = 3;
+pub(crate) const SEAT_LAYOUT: u32 = 4;
 
 /// What the host asks of a seat; written by the host only. C++: `rkd_control`.
 #[repr(C, align(128))]
@@ -713,7 +713,9 @@ pub(crate) struct SeatControl {
     pub(crate) restarts: u64,
     /// Device address that a state is copied to or from.
     pub(crate) transfer: u64,
-    pub(crate) reserved: [u64; 5],
+    /// Of the last message to a kernel that has asked: its number among those through the host << 1 | it was not taken.
+    pub(crate) verdict: u64,
+    pub(crate) reserved: [u64; 4],
 }
 
 /// What a seat says; written by the device only. C++: `rkd_status`.
@@ -775,7 +777,7 @@ pub(crate) struct SeatTenant {
     pub(crate) reserved: u32,
 }
 
-/// A route as the device sees it; the handle is written last. C++: `rkd_route`.
+/// A route as the device remembers it; in the table its words are spread over an entry. C++: `rkd_route`.
 #[repr(C, align(32))]
 pub(crate) struct SeatRoute {
     pub(crate) handle: u64,
@@ -824,6 +826,14 @@ pub(crate) struct SeatLaunch {
     pub(crate) reserved: [u32; 4],
 }
 
+/// Routes of a leaf of the table of routes, bytes of an entry; pages and the root of it, in addresses.
+pub(crate) const ROUTE_LEAF: usize = 64;
+pub(crate) const ROUTE_ENTRY: usize = 64;
+pub(crate) const ROUTE_PAGE: usize = 512;
+pub(crate) const ROUTE_ROOT: usize = 32;
+/// Numbers of routes that the table has places for.
+pub(crate) const ROUTES_MAX: u32 = (ROUTE_LEAF * ROUTE_PAGE * ROUTE_PAGE * ROUTE_ROOT) as u32;
+
 /// Entries of an express area, bytes of each, and of a payload that fits one.
 pub(crate) const EXPRESS_ENTRIES: usize = 64;
 pub(crate) const EXPRESS_STRIDE: usize = 256;
@@ -841,6 +851,7 @@ const _: () = {
     assert!(offset_of!(SlotHeader, meta) == 32);
     assert!(offset_of!(SlotHeader, payload_size) == 40);
     assert!(offset_of!(SlotHeader, timestamp) == 48);
+    assert!(offset_of!(SeatControl, verdict) == 88);
     assert!(size_of::<SeatControl>() == 128 && offset_of!(SeatControl, tenant) == 56);
     assert!(size_of::<SeatStatus>() == 128 && offset_of!(SeatStatus, timer) == 72);
     assert!(size_of::<SeatTenant>() == 192 && offset_of!(SeatTenant, input_shift) == 96);

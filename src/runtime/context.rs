@@ -361,16 +361,28 @@ impl Invocation<'_> {
         }
     }
 
-    /// Into the input of a kernel, or posted until there is room.
-    fn to_kernel_or_post(&self, target: u64, message: &Outgoing<'_>) -> Result<()> {
+    /// Into the input of a kernel, or posted until there is room. Who asks is told that it is full when as many are posted for the block as it
+    /// has places; who does not has credit for less.
+    fn to_kernel_or_post(&self, target: u64, message: &Outgoing<'_>, asks: bool) -> Result<()> {
         match self.to_kernel(target, message) {
-            Err(Error::Full { .. }) => {
+            Err(full @ Error::Full { .. }) => {
+                if asks && self.has_posted_all(target, message.block) {
+                    return Err(full);
+                }
                 let kept = self.kept(target, message, self.header(message, message.correlation))?;
                 self.body.extra().posted.borrow_mut().push_back(kept);
                 Ok(())
             }
             result => result,
         }
+    }
+
+    /// Whether as many messages are posted for a block as its queue has places.
+    fn has_posted_all(&self, target: u64, block: u32) -> bool {
+        let places = KernelHandle::new(target).with(|other| Ok(other.options.input_capacity as usize));
+        let posted = self.body.extra().posted.borrow();
+        let for_it = posted.iter().filter(|kept| kept.target == target && kept.block == block);
+        places.is_ok_and(|places| for_it.take(places).count() == places)
     }
 
     /// To the kernel at the end of a route.
@@ -418,7 +430,8 @@ impl Invocation<'_> {
 }
 
 /// Does for a block that runs elsewhere what its handler has asked for; inside the block's gate.
-pub(crate) fn deliver(kernel: &Arc<Kernel>, index: u32, body: &Body, record: &Record<'_>) {
+/// False: it asks, and there is no room.
+pub(crate) fn deliver(kernel: &Arc<Kernel>, index: u32, body: &Body, record: &Record<'_>) -> bool {
     let stamp = (record.timestamp.physical_ns != 0).then_some(record.timestamp);
     let (id, request, replied) = (Cell::new(0), Cell::new(std::ptr::null()), Cell::new(false));
     let invocation = Invocation { id, kernel, index, body, request, stamp, replied, outer: std::ptr::null() };
@@ -440,10 +453,13 @@ pub(crate) fn deliver(kernel: &Arc<Kernel>, index: u32, body: &Body, record: &Re
             Ok(())
         }
         Op::ReplyKernel(target) => invocation.to_kernel_or_keep(target, &message),
-        Op::Send(target) => invocation.to_kernel_or_post(target, &message),
+        Op::Send(target) => invocation.to_kernel_or_post(target, &message, record.asks),
         _ => invocation.emit(&message, record.correlation),
     };
     if let Err(error) = delivered {
+        if record.asks && matches!(error, Error::Full { .. }) {
+            return false;
+        }
         // The handler is long past being told: the message says it as a dead letter.
         let header = invocation.header(&message, record.correlation);
         let reason = match &error {
@@ -461,6 +477,7 @@ pub(crate) fn deliver(kernel: &Arc<Kernel>, index: u32, body: &Body, record: &Re
         };
         kernel.dead_letter(letter, record.payload, 0);
     }
+    true
 }
 
 /// Puts kept output out; false when there is no room.

@@ -57,6 +57,8 @@ pub(crate) enum Op {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record<'a> {
     pub(crate) op: Op,
+    /// Of a message to a kernel: its sender waits to be told whether it was taken.
+    pub(crate) asks: bool,
     /// Of a message that is given up: the node of its time.
     pub(crate) block: u32,
     pub(crate) correlation: u64,
@@ -99,8 +101,9 @@ pub(crate) trait Remote: Send + Sync + std::fmt::Debug {
     fn taken(&self) -> u64;
     /// Whether a record waits.
     fn has_record(&self) -> bool;
-    /// Hands the next record over and frees its place; false when none waits.
-    fn take_record(&self, deliver: &mut dyn FnMut(&Record<'_>)) -> bool;
+    /// Hands the next record over and frees its place; false when none waits. What is made of a record says whether it was taken, for
+    /// a sender that asks.
+    fn take_record(&self, deliver: &mut dyn FnMut(&Record<'_>) -> bool) -> bool;
     /// Tells it to take no input, or to go on; whether that is news.
     fn hold(&self, hold: bool) -> bool;
     /// Lets it begin anew after a failure, with its state zeroed; once for each failure that a record has told of.
@@ -153,11 +156,12 @@ pub(super) fn turn(turn: &Turn<'_>, remote: &dyn Remote, ring: &Ring) -> Option<
                 _ => kernel.clock.node(),
             };
         }
-        deliver(turn, ring, &record);
+        let was_taken = deliver(turn, ring, &record);
         // The record's place is given back after this: a block that waited for it knows, before it takes a message more.
         if turn.is_stuck() {
             remote.hold(true);
         }
+        was_taken
     }) {}
     release(taken);
     let ended = ended && ring.head() >= taken;
@@ -227,12 +231,12 @@ fn release_one(turn: &Turn<'_>, ring: &Ring) {
     }
 }
 
-/// Does what a record asks for.
-fn deliver(turn: &Turn<'_>, ring: &Ring, record: &Record<'_>) {
+/// Does what a record asks for; false: it was a message to a kernel that finds no room and may not wait for any.
+fn deliver(turn: &Turn<'_>, ring: &Ring, record: &Record<'_>) -> bool {
     let kernel = turn.kernel;
     match record.op {
         Op::Reply(_) | Op::ReplyKernel(_) | Op::Emit | Op::Send(_) => {
-            context::deliver(kernel, turn.index, turn.body, record);
+            return context::deliver(kernel, turn.index, turn.body, record);
         }
         Op::Undeliverable(target) => {
             let (reason, status) = (RK_DEAD_TERMINATED, RK_ERR_TERMINATED);
@@ -286,6 +290,7 @@ fn deliver(turn: &Turn<'_>, ring: &Ring, record: &Record<'_>) {
             }
         }
     }
+    true
 }
 
 fn note_failure(turn: &Turn<'_>, status: RkStatus) {

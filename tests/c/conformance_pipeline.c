@@ -227,13 +227,15 @@ static rk_status_t on_arrive(rk_context_t *ctx, const rk_message_t *message) {
 }
 
 static void one_message_goes_to_ten_thousand_kernels(void) {
-  uint64_t targets = check_slow() ? 1000 : 10000, i, sent;
+  uint64_t i, sent;
   rk_runtime_t *runtime = make_runtime(2);
+  /* On the simulated device ten thousand kernels are a matter of twenty seconds; once is enough. */
+  uint64_t targets = check_slow() && !(backend_of(runtime) == RK_BACKEND_CUDA && mode == RK_MODE_PERSISTENT) ? 1000 : 10000;
   rk_launch_options_t options = options_for("arrive", RK_MODE_EVENT_DRIVEN);
   rk_kernel_t fan, target;
   rk_message_t reply, message = check_message("to all", 6);
   rk_runtime_metrics_t totals = RK_RUNTIME_METRICS_INIT;
-  uint32_t route, round;
+  uint32_t route, round, rounds = check_slow() ? 2 : 5;
   arrived = 0;
   OK(add_program(runtime, "fan", on_fan, 0, NULL));
   OK(add_program(runtime, "arrive", on_arrive, 0, NULL));
@@ -246,7 +248,7 @@ static void one_message_goes_to_ten_thousand_kernels(void) {
     OK(rk_connect(fan, target, &route));
     CHECK(route == i);
   }
-  for (round = 1; round <= 5; round++) {
+  for (round = 1; round <= rounds; round++) {
     message.type = 1;
     OK(rk_call(fan, &message, &reply, RK_FOREVER));
     memcpy(&sent, reply.payload, sizeof sent);
@@ -254,8 +256,8 @@ static void one_message_goes_to_ten_thousand_kernels(void) {
     OK(rk_release(&reply));
     UNTIL(__atomic_load_n(&arrived, __ATOMIC_RELAXED) == targets * round);
   }
-  UNTIL(rk_metrics(runtime, &totals) == RK_OK && totals.messages_processed == 5 * targets + 5);
-  CHECK(metrics_of(fan).messages_to_kernels == 5 * targets && totals.dead_letters == 0);
+  UNTIL(rk_metrics(runtime, &totals) == RK_OK && totals.messages_processed == rounds * (targets + 1));
+  CHECK(metrics_of(fan).messages_to_kernels == rounds * targets && totals.dead_letters == 0);
   OK(rk_runtime_destroy(runtime));
 }
 
@@ -286,10 +288,6 @@ static void routes_come_and_go_under_traffic(void) {
   throw_at(&thrown, from, 0, messages, 1);
   while (__atomic_load_n(&routed, __ATOMIC_RELAXED) + __atomic_load_n(&unrouted, __ATOMIC_RELAXED) < messages) {
     uint32_t before = route;
-    if (backend_of(runtime) == RK_BACKEND_CUDA && changes == 200) { /* a device knows 256 routes of a kernel */
-      check_sleep_ms(1);
-      continue;
-    }
     OK(rk_disconnect(from, before));
     CHECK_STATUS(rk_disconnect(from, before), RK_ERR_NO_ROUTE);
     OK(rk_connect(from, to[++changes % 2], &route));

@@ -245,6 +245,115 @@ static void a_full_route_to_oneself_says_so_and_goes_on(void) {
   OK(rk_runtime_destroy(runtime));
 }
 
+/* Sends to route 0 until that is full, then once to route 1; replies with how many there were and what became of the last. */
+static rk_status_t on_fill_and_pass(rk_context_t *ctx, const rk_message_t *message) {
+  uint64_t said[2] = {0, 0};
+  rk_message_t reply = check_message(said, sizeof said);
+  rk_status_t status;
+  while ((status = rk_context_send(ctx, 0, message)) == RK_OK) said[0]++;
+  if (status != RK_ERR_FULL) return status;
+  said[1] = (uint64_t)(-(int64_t)rk_context_send(ctx, 1, message));
+  return rk_context_reply(ctx, &reply);
+}
+
+static void a_full_target_holds_up_no_other(void) {
+  static const uint32_t modes[] = {RK_MODE_PERSISTENT, RK_MODE_EVENT_DRIVEN};
+  rk_message_t out, message = check_message("m", 1);
+  uint64_t said[2], total;
+  uint32_t route;
+  size_t i, round;
+  for (i = 0; i < 2; i++) {
+    rk_runtime_t *runtime = make_runtime(1);
+    rk_kernel_t from, full, free_one;
+    OK(add_program(runtime, "pass", on_fill_and_pass, 0, NULL));
+    from = launched(runtime, "from", "pass", mode, 0);
+    full = launched(runtime, "full", "sink", modes[i], RK_LAUNCH_SUSPENDED);
+    free_one = launched(runtime, "free", "sink", modes[i], 0);
+    OK(rk_connect(from, full, &route));
+    OK(rk_connect(from, free_one, &route));
+    for (round = 1, total = 0; round <= 10; round++) {
+      OK(rk_call(from, &message, &out, RK_FOREVER));
+      memcpy(said, out.payload, sizeof said);
+      OK(rk_release(&out));
+      CHECK(said[1] == 0);
+      CHECK(round == 1 ? said[0] >= 4 && said[0] <= 16 : said[0] == 0);
+      total += said[0];
+      UNTIL(metrics_of(free_one).messages_processed == round);
+    }
+    OK(rk_activate(full));
+    UNTIL(metrics_of(full).messages_processed == total);
+    CHECK(metrics_of(from).messages_to_kernels == total + 10 && metrics_of(from).dead_letters == 0);
+    OK(rk_runtime_destroy(runtime));
+  }
+}
+
+/* On by the route in `type`; replies with what became of it. */
+static rk_status_t on_by_number(rk_context_t *ctx, const rk_message_t *message) {
+  rk_message_t reply = *message;
+  reply.type = (uint32_t)-rk_context_send(ctx, message->type, message);
+  return rk_context_reply(ctx, &reply);
+}
+
+static uint32_t sent_by_number(rk_kernel_t from, uint32_t number) {
+  rk_message_t out, message = check_message("m", 1);
+  uint32_t status = 99;
+  message.type = number;
+  if (rk_call(from, &message, &out, MS(20000)) != RK_OK) return status;
+  status = out.type;
+  rk_release(&out);
+  return status;
+}
+
+/* The routes live at the same time; then most end, some come back under new numbers. */
+static void sixty_five_thousand_routes_live(void) {
+  enum { ROUTES = 65536, TARGETS = 4, PROBES = 300 };
+  static const uint32_t edges[] = {0, 63, 64, 65, 127, 128, 4095, 4096, 32767, 32768, 32769, ROUTES - 1};
+  rk_runtime_t *runtime = make_runtime(1);
+  rk_launch_options_t options;
+  rk_kernel_t from, to[TARGETS];
+  uint64_t expected[TARGETS] = {0};
+  uint32_t i, route, number, random = 12345;
+  OK(add_program(runtime, "number", on_by_number, 0, NULL));
+  from = launched(runtime, "from", "number", mode, 0);
+  for (i = 0; i < TARGETS; i++) {
+    char id[8];
+    snprintf(id, sizeof id, "to%u", (unsigned)i);
+    options = options_for("sink", i % 2 ? RK_MODE_EVENT_DRIVEN : RK_MODE_PERSISTENT);
+    options.input_queue_capacity = 1024;
+    OK(rk_launch(runtime, id, &options, &to[i]));
+  }
+  for (i = 0; i < ROUTES; i++) {
+    OK(rk_connect(from, to[i % TARGETS], &route));
+    CHECK(route == i);
+  }
+  CHECK(sent_by_number(from, ROUTES) == (uint32_t)-RK_ERR_NO_ROUTE && sent_by_number(from, UINT32_MAX) == (uint32_t)-RK_ERR_NO_ROUTE);
+  for (i = 0; i < PROBES; i++) {
+    random = random * 1664525u + 1013904223u;
+    number = i < sizeof edges / sizeof edges[0] ? edges[i] : random >> 16;
+    CHECK(sent_by_number(from, number) == 0);
+    expected[number % TARGETS]++;
+  }
+  for (i = 0; i < ROUTES; i++) {
+    if (i % 5 != 0) OK(rk_disconnect(from, i));
+  }
+  for (i = 0; i < PROBES; i++) {
+    random = random * 1664525u + 1013904223u;
+    number = i < sizeof edges / sizeof edges[0] ? edges[i] : random >> 16;
+    CHECK(sent_by_number(from, number) == (number % 5 ? (uint32_t)-RK_ERR_NO_ROUTE : 0));
+    if (number % 5 == 0) expected[number % TARGETS]++;
+  }
+  for (i = 0; i < ROUTES; i += 5) OK(rk_disconnect(from, i));
+  for (i = 0; i < 300; i++) { /* for new numbers, where others were */
+    OK(rk_connect(from, to[i % TARGETS], &route));
+    CHECK(route == ROUTES + i);
+    if (i < 290) continue;
+    CHECK(sent_by_number(from, route) == 0 && sent_by_number(from, i) == (uint32_t)-RK_ERR_NO_ROUTE);
+    expected[i % TARGETS]++;
+  }
+  for (i = 0; i < TARGETS; i++) UNTIL(metrics_of(to[i]).messages_processed == expected[i]);
+  OK(rk_runtime_destroy(runtime));
+}
+
 static rk_status_t got_in_start[2], got_in_stop[2];
 
 static rk_status_t start_and_emit(rk_context_t *ctx) {
@@ -338,6 +447,8 @@ int main(int argc, char **argv) {
     RUN(what_a_kernel_sent_dies_with_its_source_and_its_reason);
     RUN(a_reply_to_a_kernel_that_has_ended_is_a_dead_letter);
     RUN(a_full_route_to_oneself_says_so_and_goes_on);
+    RUN(a_full_target_holds_up_no_other);
+    RUN(sixty_five_thousand_routes_live);
     RUN(starts_and_stops_may_emit_and_have_nothing_to_answer);
     RUN(what_finds_no_room_is_not_counted_and_counters_never_fall);
   }

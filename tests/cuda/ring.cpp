@@ -34,7 +34,7 @@ struct alignas(256) World {
   rkd_status statuses[SEATS];
   rkd_seat seats[SEATS];
   rkd_tenant tenants[SEATS];
-  rkd_route routes[SEATS][1];
+  alignas(64) rkd_u64 routes[SEATS][8]; /* the first entry of a leaf */
   alignas(128) char inputs[SEATS][STRIDE << INPUT_SHIFT];
   alignas(128) char outboxes[SEATS][STRIDE << OUTBOX_SHIFT];
   alignas(128) char peers[SEATS][STRIDE << PEER_SHIFT];
@@ -155,13 +155,16 @@ int main(int argc, char **argv) {
     t.blocks = 1;
     t.route_max = 1;
     world.controls[seat].tenant = (rkd_u64)&t;
-    rkd_route &route = world.routes[seat][0];
+    rkd_route route = {};
     route.seats = (rkd_u64)&world.seats[1 - seat];
     route.blocks = 1;
     route.epoch = 7 + (1 - seat);
     route.payload_max = 64;
     route.capacity = 8;
     route.handle = 100 + (1 - seat);
+    rkd_u32 words[8];
+    memcpy(words, &route, sizeof words);
+    for (int at = 0; at < 8; at++) world.routes[seat][at] = 1ull << 32 | words[at]; /* each word says the number of its route, plus 1 */
   }
   std::thread device([] {
     const rkd_u64 launch = (rkd_u64)&world.launch;

@@ -87,8 +87,6 @@ host=$host,signals_are_blocked_on_the_librarys_threads_and_left_alone_on_others
 host=$host,terminate_discards_any_number_of_messages_while_every_worker_is_stuck
 host=$host,no_thread_runs_before_a_runtime_is_created,lesson_20_runtimes_that_come_and_go_leave_no_memory_behind
 host=$host,a_context_of_before_names_nothing
-# A device knows 256 routes of a kernel.
-host=$host,one_message_goes_to_ten_thousand_kernels
 starts=$starts,a_start_finds_what_was_restored
 host=$host,inside_its_own_handler_it_would_deadlock,two_handlers_that_would_wait_for_each_other_are_told,a_call_from_a_handler_is_on_the_way
 # Blocks of an event-driven kernel that got their messages during a launch wait for the next.

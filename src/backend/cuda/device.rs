@@ -364,6 +364,13 @@ impl Piece {
         NonNull::new(self.host).expect("mapped memory has an address here")
     }
 
+    /// A word of mapped memory, which both sides use.
+    pub(super) fn word(&self, offset: usize) -> &AtomicU64 {
+        assert!(offset + 8 <= self.size && offset.is_multiple_of(8));
+        // SAFETY: inside the piece, aligned, only ever used as an atomic by this side.
+        unsafe { AtomicU64::from_ptr(self.host().as_ptr().add(offset).cast()) }
+    }
+
     /// Bytes.
     pub(super) fn size(&self) -> usize {
         self.size

@@ -1,7 +1,7 @@
 //! The CUDA backend: kernels that are resident on a GPU, or launched there for each batch.
 //!
 //! * `driver`, `nvrtc`: the libraries, opened at run time. `device`, `module`: a device, its memory, its code.
-//! * `pool`: one launch and its seats. `seat`, `resident`: a block and a kernel on the device, from this side.
+//! * `pool`: one launch and its seats. `seat`, `resident`, `routes`: a block and a kernel on the device, from this side.
 //! * `pump`: the thread that looks at what comes back.
 //!
 //! The protocol between the two sides is explained at the head of `include/ringkernel_device.cuh`; what is done with
@@ -14,6 +14,7 @@ mod nvrtc;
 mod pool;
 mod pump;
 mod resident;
+mod routes;
 mod seat;
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,7 @@ use std::time::Duration;
 use super::device::Device;
 use super::pool::Pool;
 use super::resident::Resident;
+use super::seat::Seat;
 use crate::error::{Error, Result};
 use crate::layout::RK_ERR_DEVICE;
 use crate::process;
@@ -34,6 +35,9 @@ const SPIN_NS: u64 = 50_000;
 const SHORT_NS: u64 = 2_000_000;
 const SHORT_SLEEP: Duration = Duration::from_micros(20);
 const LONG_SLEEP: Duration = Duration::from_micros(200);
+/// Time that it stays with a block that has asked something, and times.
+const STAY_NS: u64 = 20_000;
+const STAY_MAX: u32 = 256;
 /// With nothing outstanding.
 const REST_NS: u64 = 1_000_000;
 /// Between two looks at clocks, hung handlers and the state of the device.
@@ -288,9 +292,9 @@ impl Pump {
         for Entry { kernel, resident } in &self.entries {
             for (index, seat) in resident.seats.iter().enumerate() {
                 let index = index as u32;
-                if block::has_work(kernel, index) && kernel.block(index).gate.enter_idle() {
-                    block::run(kernel, index, None);
+                if self.run(kernel, index) {
                     progressed = true;
+                    self.stay(kernel, seat, index);
                 }
                 if seat.has_new_answer() {
                     kernel.lifecycle.notify_all();
@@ -311,6 +315,32 @@ impl Pump {
             outstanding |= resident.in_flight.load(Ordering::SeqCst);
         }
         (progressed, outstanding)
+    }
+
+    /// Takes what has come from a block; false: nothing has, or somebody else is at it.
+    fn run(&self, kernel: &Arc<Kernel>, index: u32) -> bool {
+        let runs = block::has_work(kernel, index) && kernel.block(index).gate.enter_idle();
+        if runs {
+            block::run(kernel, index, None);
+        }
+        runs
+    }
+
+    /// A block that asks whether its message was taken waits for it, and asks again with the next: with thousands of kernels to look at
+    /// in turn it would wait that long each time.
+    fn stay(&self, kernel: &Arc<Kernel>, seat: &Seat, index: u32) {
+        for _ in 0..STAY_MAX {
+            if !seat.has_asked() {
+                return;
+            }
+            let end = monotonic_ns() + STAY_NS;
+            while !self.run(kernel, index) {
+                if monotonic_ns() > end {
+                    return;
+                }
+                spin_loop();
+            }
+        }
     }
 
     /// Sleeps as long as it may.

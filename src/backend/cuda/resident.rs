@@ -2,7 +2,8 @@
 //!
 //! # Memory of a kernel
 //! ```text
-//! mapped   tenants | routes | express entries | input rings | outboxes      kept by the rings, for loans may outlive the kernel
+//! mapped   tenants | first routes | express entries | input rings | outboxes      kept by the rings, for loans may outlive the kernel
+//! mapped   routes beyond 64 (routes.rs)                    given back when the last block has ended
 //! device   states | peer rings | large payloads           given back when the last block has ended
 //! ```
 //! A kernel with a block that never came to its end keeps all of it for ever. What states are copied through is mapped memory
@@ -17,11 +18,10 @@
 //! kernel, its seats are asked to pause again.
 #![allow(unsafe_code)]
 
-use std::mem::offset_of;
-
 use super::device::{Device, Kind, Piece};
 use super::pool::{Pool, Verb};
 use super::pump::Shared;
+use super::routes::{self, RouteTable};
 use super::seat::{Outbox, Seat};
 use crate::error::{Error, Result};
 use crate::layout::*;
@@ -34,8 +34,6 @@ use crate::runtime::remote::Remote;
 use crate::runtime::{LaunchOptions, Mode};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, RwLock, lock, monotonic_ns, yield_now};
 
-/// Routes of a kernel that the device knows.
-const ROUTES: u32 = 256;
 /// Most records of an outbox, and most bytes of it beyond two.
 const OUTBOX_RECORDS: u32 = 256;
 const OUTBOX_BYTES: usize = 4 << 20;
@@ -76,7 +74,7 @@ impl Plan {
         let peer = if once { NO_PEERS } else { options.input_capacity };
         let state = state_size.checked_next_multiple_of(64)?;
         let routes = grid * size_of::<SeatTenant>();
-        let express = (routes + ROUTES as usize * size_of::<SeatRoute>()).next_multiple_of(256);
+        let express = (routes + routes::FIRST).next_multiple_of(256);
         let inputs = express + 2 * grid * EXPRESS_BYTES;
         let of_all = |slots: u32| stride.checked_mul(slots as usize)?.checked_mul(grid);
         let outboxes = inputs.checked_add(of_all(options.input_capacity)?)?;
@@ -124,6 +122,9 @@ pub(super) struct Resident {
     is_gone: Mutex<bool>,
     /// Changes with every route that ends; goes with each message.
     version: Arc<AtomicU64>,
+    routes: RouteTable,
+    /// A route of a kernel on the device leads here, or did: messages may come that the host knows nothing of.
+    pub(super) is_target: AtomicBool,
     /// What states are copied through, block by block.
     staging: Mutex<Option<Arc<Piece>>>,
     /// Written by who copies through that memory, as long as blocks may use all of it; read by who lays out the state of one block.
@@ -195,6 +196,8 @@ impl Resident {
             first,
             seats,
             device_bytes: device.size() as u64 + plan.grid as u64 * SEAT_SIZE as u64,
+            routes: RouteTable::new(pool.device(), &mapped, plan.routes),
+            is_target: AtomicBool::new(false),
             mapped,
             device: Mutex::new(Some(device)),
             plan,
@@ -241,7 +244,7 @@ impl Resident {
                 blocks: kernel.options.grid_size,
                 flags: kernel.options.flags,
                 node: kernel.clock.node(),
-                route_max: ROUTES,
+                route_max: ROUTES_MAX,
                 shared_size: kernel.options.shared_size,
                 reserved: 0,
             };
@@ -249,12 +252,6 @@ impl Resident {
             unsafe { self.mapped.host().cast::<SeatTenant>().add(block).write(tenant) };
             seat.move_in(mapped + (block * size_of::<SeatTenant>()) as u64);
         }
-    }
-
-    fn route_word(&self, route: u32, field: usize) -> &AtomicU64 {
-        let offset = self.plan.routes + route as usize * size_of::<SeatRoute>() + field;
-        // SAFETY: inside the piece, aligned, only ever used as an atomic by this side.
-        unsafe { AtomicU64::from_ptr(self.mapped.host().as_ptr().add(offset).cast()) }
     }
 
     /// Whether a block that is launched for each batch would take a message now. What is claimed or lent is not published, and
@@ -349,10 +346,12 @@ impl Resident {
             std::mem::forget(memory);
             std::mem::forget(Arc::clone(&self.mapped));
             std::mem::forget(lock(&self.staging).clone());
+            self.routes.close(true);
             return;
         }
         self.pool.vacate(self.first, self.plan.grid as u32);
         drop(is_gone);
+        self.routes.close(false);
         drop((memory, lock(&self.staging).take()));
     }
 }
@@ -393,12 +392,9 @@ impl Driver for Resident {
         }
     }
 
-    fn routed(&self, _kernel: &Kernel, route: u32, target: Option<&Kernel>) -> Result<()> {
-        if route >= ROUTES {
-            return Err(Error::Limit { what: "routes of a kernel on a device", limit: u64::from(ROUTES) });
-        }
+    fn routed(&self, kernel: &Kernel, route: u32, target: Option<&Kernel>) -> Result<()> {
         let Some(target) = target else {
-            self.route_word(route, offset_of!(SeatRoute, handle)).store(0, Ordering::Release);
+            self.routes.remove(route);
             let is_gone = lock(&self.is_gone);
             if *is_gone {
                 return Ok(());
@@ -409,20 +405,33 @@ impl Driver for Resident {
         };
         let resident = self.shared.resident(target.handle);
         let direct = resident.filter(|resident| !resident.pool.shape.once);
+        if let Some(direct) = &direct
+            && !direct.is_target.swap(true, Ordering::SeqCst)
+        {
+            // Before the first message can be on its way there: the pump looks at it from now on.
+            self.shared.poke();
+        }
         let seats = direct.as_ref().map_or(0, |resident| resident.pool.record(resident.first));
         let epoch = direct.as_ref().map_or(0, |resident| resident.epoch);
         let payload_max = match direct {
             Some(_) => target.options.payload_max,
             None => target.options.payload_max.min(self.payload_max),
         };
-        let store = |field, value| self.route_word(route, field).store(value, Ordering::Relaxed);
-        store(offset_of!(SeatRoute, seats), seats);
-        let stamps = u64::from(target.options.has(RK_LAUNCH_TIMESTAMPS)) << 16;
-        store(offset_of!(SeatRoute, blocks), (stamps | epoch) << 32 | u64::from(target.options.grid_size));
-        let capacity = u64::from(target.options.input_capacity);
-        store(offset_of!(SeatRoute, payload_max), capacity << 32 | u64::from(payload_max));
-        self.route_word(route, offset_of!(SeatRoute, handle)).store(target.handle, Ordering::Release);
-        Ok(())
+        let stamps = u32::from(target.options.has(RK_LAUNCH_TIMESTAMPS)) << 16;
+        let low = |word: u64| word as u32;
+        let high = |word: u64| (word >> 32) as u32;
+        // The fields of `SeatRoute`, in their order.
+        let words = [
+            low(target.handle),
+            high(target.handle),
+            low(seats),
+            high(seats),
+            target.options.grid_size,
+            stamps | epoch as u32,
+            payload_max,
+            target.options.input_capacity,
+        ];
+        self.routes.add(route, &words, || kernel.routes.target(route) == Some(target.handle))
     }
 
     fn ended(&self, kernel: &Kernel) {
@@ -500,6 +509,7 @@ impl Driver for Resident {
         metrics.bytes_to_device = kernel.blocks.iter().map(|block| block.counters.bytes_out.get()).sum();
         metrics.host_memory_used_bytes +=
             self.plan.inputs as u64 + (self.plan.mapped - self.plan.outboxes) as u64;
+        metrics.host_memory_used_bytes += self.routes.bytes() as u64;
         metrics.host_memory_used_bytes += lock(&self.staging).as_ref().map_or(0, |piece| piece.size() as u64);
         if self.pool.shape.once {
             metrics.invocations = self.launches.load(Ordering::Relaxed);

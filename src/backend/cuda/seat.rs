@@ -29,6 +29,8 @@ const DEAD: u32 = 5;
 const FAILED: u32 = 6;
 const EXPIRED: u32 = 7;
 const LEFT: u32 = 8;
+/// With SEND: the block waits for the verdict.
+const ASKS: u32 = 0x200_0000;
 
 /// See the file's head.
 #[derive(Debug)]
@@ -55,6 +57,8 @@ pub(super) struct Seat {
     pub(super) held: AtomicBool,
     /// Messages to kernels that it has sent through here.
     sends: AtomicU64,
+    /// One of them has asked, and was told.
+    has_asked: AtomicBool,
     seen: AtomicU64,
     /// What has moved in the block, and since when it has not.
     watched: AtomicU64,
@@ -101,6 +105,7 @@ impl Seat {
             lost: AtomicBool::new(false),
             held: AtomicBool::new(false),
             sends: AtomicU64::new(0),
+            has_asked: AtomicBool::new(false),
             seen: AtomicU64::new(0),
             watched: AtomicU64::new(u64::MAX),
             watched_since: AtomicU64::new(0),
@@ -123,6 +128,7 @@ impl Seat {
         zero(offset_of!(SeatControl, restarts));
         zero(offset_of!(SeatControl, route_version));
         zero(offset_of!(SeatControl, transfer));
+        zero(offset_of!(SeatControl, verdict));
         self.pool.control(self.index, offset_of!(SeatControl, tenant)).store(tenant, Ordering::Relaxed);
     }
 
@@ -182,6 +188,11 @@ impl Seat {
     pub(super) fn freeze(&self) {
         let counts = self.counts();
         let _ = self.frozen.set(Box::new(counts));
+    }
+
+    /// Whether it has asked since this was asked last: it is waiting no more and may ask again in a moment.
+    pub(super) fn has_asked(&self) -> bool {
+        self.has_asked.load(Ordering::Relaxed) && self.has_asked.swap(false, Ordering::Relaxed)
     }
 
     /// Whether it has answered anything since this was asked last; by the pump.
@@ -266,15 +277,19 @@ impl Seat {
         (turn == (head >> self.shift) * 2 + 1).then(|| (head, unsafe { slot.cast::<SeatRecord>().read() }))
     }
 
-    fn hand_over(&self, record: &SeatRecord, payload: &[u8], deliver: &mut dyn FnMut(&Record<'_>)) {
+    fn hand_over(&self, record: &SeatRecord, payload: &[u8], deliver: &mut dyn FnMut(&Record<'_>) -> bool) {
         // Before it is delivered: who has it may count.
         self.bytes_from.fetch_add((SLOT_HEADER_SIZE + payload.len()) as u64, Ordering::Relaxed);
         let Some(op) = self.op(record) else { return };
+        let asks = record.op & ASKS != 0;
+        let mut number = self.sends.load(Ordering::Relaxed);
         if matches!(op, Op::Send(_)) {
-            self.sends.fetch_add(1, Ordering::Relaxed);
+            number += 1;
+            self.sends.store(number, Ordering::Relaxed);
         }
-        deliver(&Record {
+        let was_taken = deliver(&Record {
             op,
+            asks,
             block: record.block,
             correlation: record.correlation,
             deadline_ns: record.deadline,
@@ -288,6 +303,11 @@ impl Seat {
             taken: record.logical_taken >> 7,
             payload,
         });
+        if asks {
+            let word = self.pool.control(self.index, offset_of!(SeatControl, verdict));
+            word.store(number << 1 | u64::from(!was_taken), Ordering::Release);
+            self.has_asked.store(true, Ordering::Relaxed);
+        }
     }
 
     fn op(&self, record: &SeatRecord) -> Option<Op> {
@@ -330,7 +350,7 @@ impl Remote for Seat {
         self.pair(self.head.load(Ordering::Relaxed), 0).is_some() || self.record().is_some()
     }
 
-    fn take_record(&self, deliver: &mut dyn FnMut(&Record<'_>)) -> bool {
+    fn take_record(&self, deliver: &mut dyn FnMut(&Record<'_>) -> bool) -> bool {
         let head = self.head.load(Ordering::Relaxed);
         if let Some((record, words)) = self.express(head) {
             let size = (record.payload_size as usize).min(EXPRESS_MAX);

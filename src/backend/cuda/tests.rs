@@ -43,6 +43,7 @@ fn lesson_13_host_and_device_agree_on_every_word() {
         "rkd_control" "sends_done" = SeatControl.sends_done;
         "rkd_control" "restarts" = SeatControl.restarts;
         "rkd_control" "transfer" = SeatControl.transfer;
+        "rkd_control" "verdict" = SeatControl.verdict;
         "rkd_status" "version" = SeatStatus.version;
         "rkd_status" "ack" = SeatStatus.ack;
         "rkd_status" "taken" = SeatStatus.taken;
@@ -144,5 +145,10 @@ fn lesson_13_host_and_device_agree_on_sizes_and_numbers() {
     assert_eq!(LAST_NS, (1 << 61) - (1 << 41));
     assert!(HEADER.contains(&format!("#define RKD_EXPRESS_ENTRIES {EXPRESS_ENTRIES}u\n")));
     assert!(HEADER.contains(&format!("#define RKD_EXPRESS_MAX {EXPRESS_MAX}u ")));
+    assert!(HEADER.contains(&format!("#define RKD_LEAF {ROUTE_LEAF}u ")) && ROUTE_ENTRY == 8 * 8);
+    assert!(HEADER.contains(&format!("#define RKD_PAGE_BITS {}u ", ROUTE_PAGE.ilog2())));
+    assert!(
+        HEADER.contains(&format!("#define RKD_ROOT_SHIFT {}u ", 2 * ROUTE_PAGE.ilog2() + ROUTE_LEAF.ilog2()))
+    );
     assert!(HEADER.contains(&format!("#define RKD_SKIPPED {SLOT_SKIPPED:#x}u\n")));
 }

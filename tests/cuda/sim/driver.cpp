@@ -47,12 +47,12 @@ struct Work {
   unsigned grid, block, shared_bytes;
   rksim_address parameter;
 };
-/* What one thread works off, in order. The stream may be destroyed before that is done. */
+/* What one thread works off, in order; it is there while there is work. The stream may be destroyed before that is done. */
 struct Stream {
   std::mutex mutex;
   std::condition_variable changed;
   std::deque<Work> work;
-  bool busy = false, destroyed = false;
+  bool busy = false, destroyed = false; /* busy: a thread is at it, and deletes it if it was destroyed */
 };
 
 /* Never destroyed: threads of the library may be in here when the process ends. */
@@ -131,9 +131,7 @@ void run_stream(Stream *stream) {
   for (;;) {
     Work work;
     {
-      std::unique_lock<std::mutex> lock(stream->mutex);
-      stream->changed.wait(lock, [&] { return !stream->work.empty() || stream->destroyed; });
-      if (stream->work.empty()) break;
+      std::lock_guard<std::mutex> lock(stream->mutex);
       work = stream->work.front();
       stream->work.pop_front();
     }
@@ -149,11 +147,15 @@ void run_stream(Stream *stream) {
       work.function->launch(work.grid, work.block, work.shared_bytes, params, &lost_flag);
     }
     running--;
-    std::lock_guard<std::mutex> lock(stream->mutex);
-    stream->busy = !stream->work.empty();
+    std::unique_lock<std::mutex> lock(stream->mutex);
+    if (!stream->work.empty()) continue;
+    const bool destroyed = stream->destroyed;
+    stream->busy = false;
     stream->changed.notify_all();
+    lock.unlock();
+    if (destroyed) delete stream;
+    return;
   }
-  delete stream;
 }
 
 rksim_result launch(void *function, unsigned grid, unsigned block, unsigned shared_bytes, void *stream, void **params,
@@ -168,8 +170,8 @@ rksim_result launch(void *function, unsigned grid, unsigned block, unsigned shar
   std::lock_guard<std::mutex> lock(s->mutex);
   /* Parameters are copied at the launch, as the driver does. */
   s->work.push_back({(Function *)function, grid, block, shared_bytes, *(rksim_address *)params[0]});
+  if (!s->busy) std::thread(run_stream, s).detach();
   s->busy = true;
-  s->changed.notify_all();
   return RKSIM_SUCCESS;
 }
 }  // namespace
@@ -392,7 +394,6 @@ RKSIM_API rksim_result cuStreamCreateWithPriority(void **stream, unsigned flags,
   ENTER(true, false);
   if (!(flags & RKSIM_NON_BLOCKING)) fprintf(stderr, "rksim: a stream that waits for the default stream\n");
   Stream *made = new Stream;
-  std::thread(run_stream, made).detach();
   std::lock_guard<std::mutex> lock(world().mutex);
   world().streams.insert(made);
   *stream = made;
@@ -411,9 +412,11 @@ RKSIM_API rksim_result cuStreamDestroy_v2(void *stream) {
     if (world().streams.erase((Stream *)stream) == 0) return RKSIM_INVALID_VALUE;
   }
   Stream *s = (Stream *)stream;
-  std::lock_guard<std::mutex> lock(s->mutex);
+  std::unique_lock<std::mutex> lock(s->mutex);
   s->destroyed = true;
-  s->changed.notify_all();
+  const bool busy = s->busy;
+  lock.unlock();
+  if (!busy) delete s;
   return RKSIM_SUCCESS;
 }
 RKSIM_API rksim_result cuStreamSynchronize(void *stream) {
