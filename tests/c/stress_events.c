@@ -23,7 +23,7 @@ static rk_runtime_t *runtime;
 static attempt_t *attempts;
 static uint64_t total, seed;
 static volatile uint64_t next_attempt, accepted, completed, replies, released, limits, dropped;
-static volatile int stop_polling, stop_all;
+static volatile int stop_polling, stop_all, is_device;
 static pthread_mutex_t slots_lock = PTHREAD_MUTEX_INITIALIZER;
 static rk_kernel_t slots[SLOTS];
 
@@ -157,6 +157,8 @@ static void *submit(void *argument) {
     else if (choice < 23) rk_destroy(kernel);
     else if (choice < 60) status = rk_watch(kernel, any(&state, 4), total + at);
     else status = call(kernel, what, timeout_ns);
+    /* A launch on a device takes a while: other attempts are not used up on a kernel that is not there yet. */
+    if (kernel.id == 0 && is_device) check_sleep_ms(1);
     if (status == RK_ERR_INVALID_HANDLE || status == RK_ERR_TERMINATED || status == RK_ERR_KERNEL_FAILED) {
       /* It has ended, and its place is for another. */
       rk_destroy(kernel);
@@ -283,6 +285,7 @@ static void set_up(uint32_t capacity) {
   program.on_message = on_worker;
   program.drop_user_data = on_drop;
   if (rk_runtime_create(&options, &runtime) != RK_OK || rk_program_register(runtime, &program) != RK_OK) exit(4);
+  is_device = backend_of(runtime) == RK_BACKEND_CUDA;
 }
 
 /* What has become of each attempt, when all is over. */
@@ -331,7 +334,8 @@ static void run(uint32_t capacity) {
   audit();
   if (wrongs) printf("%d wrong, the first: %s\n", wrongs, wrong);
   CHECK(wrongs == 0);
-  CHECK(completed == accepted && replies == released && replies > 0);
+  CHECK(completed == accepted && replies == released);
+  CHECK(replies > 0);
   receive_letters();
   CHECK_STATUS(rk_poll(runtime, &event, 1, 0, &count), RK_ERR_EMPTY);
   OK(rk_metrics(runtime, &metrics));
