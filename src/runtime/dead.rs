@@ -96,6 +96,11 @@ impl DeadLetters {
         }
     }
 
+    /// Whether somebody waits for one.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.arrived.waiters() != 0
+    }
+
     /// Nobody waits for letters any more.
     pub(crate) fn close(&self) {
         lock(&self.queue).closed = true;

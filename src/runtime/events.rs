@@ -490,6 +490,11 @@ impl Events {
         })
     }
 
+    /// Whether somebody waits for an event, or may, by the descriptor.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.arrived.waiters() != 0 || lock(&self.queue).signal.is_some()
+    }
+
     /// `rk_event_fd`.
     pub(crate) fn descriptor(&self) -> Result<i32> {
         let mut queue = lock(&self.queue);

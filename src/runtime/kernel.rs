@@ -78,6 +78,9 @@ pub(crate) trait Driver: Send + Sync {
     /// Puts a block whose gate is QUEUED back into the queue.
     fn requeue(&self, kernel: Arc<Kernel>, block: u32);
 
+    /// The gate of a block that runs elsewhere was left, with nothing to do.
+    fn left(&self, _kernel: &Kernel, _block: u32) {}
+
     /// Whether this thread has something else to do than to wait for the next message of the block it runs.
     fn has_other_work(&self) -> bool {
         false

@@ -96,7 +96,7 @@ batches=$batches,the_current_message_alone_can_be_too_late
 for suite in conformance_message conformance_call conformance_handler conformance_lifecycle conformance_metrics \
   conformance_nested conformance_batch conformance_counts conformance_process conformance_reentry conformance_route \
   conformance_shutdown conformance_state conformance_time conformance_end conformance_events conformance_restart conformance_pipeline \
-  conformance_checkpoint conformance_clock conformance_deadline; do
+  conformance_checkpoint conformance_clock conformance_deadline cuda_idle stress_events; do
   step "compile $suite" compile gcc "-std=c99 -Wstrict-prototypes" "$suite" "$suite"
   step "on the device: $suite" preloaded "$starts,$host,$batches" "$out/$suite"
 done

@@ -42,6 +42,7 @@ pub(super) enum Verb {
 
 /// Phases that a seat answers.
 pub(super) const PAUSED: u64 = 2;
+pub(super) const RUNNING: u64 = 3;
 pub(super) const FAULT: u64 = 4;
 pub(super) const DONE: u64 = 5;
 pub(super) const GONE: u64 = 6;

@@ -6,12 +6,30 @@
 //!
 //! A device cannot wake a thread, so somebody has to look. While a caller waits it looks for itself; else it is this
 //! thread, as often as something is outstanding and lately moved: it spins for a moment, then sleeps in growing
-//! steps, and with nothing outstanding it looks once in a millisecond, because kernels may send to each other and
-//! answer without being asked. With no kernel at all it sleeps until it is poked.
+//! steps. With nothing outstanding it looks after 1, 2, 4, … 64 milliseconds and then sleeps until it is poked, unless something may come
+//! that the host knows nothing of: then it goes on every 64 milliseconds, and every one while somebody waits.
+//!
+//! # What keeps it awake
+//! *Outstanding* is what the device owes for something that the host did: a message in the input of a kernel that is to run (its handler runs, or
+//! its answer, its dead letter, its failure and its messages for other kernels are on their way), a command without its answer, a block that goes on for
+//! others' sake although it is to pause (D14), a short launch. Restarts, deadlines and posted messages become work by a poke: of a
+//! timer, or of who makes room.
+//!
+//! *What the host knows nothing of* begins with a message from kernel to kernel on the device. It needs a route that leads directly to the
+//! receiver, and the receiver is marked (`is_target`) before the route exists, and for its life: what it was sent may be handled after the
+//! route and the sender have ended. A device cannot say that it has something, so while such a kernel lives somebody has to look.
+//! What waits for these looks is late by 64 milliseconds at most, and by one while somebody waits for messages, room, states,
+//! dead letters or events, or has a descriptor for these. To receive, to call, and to read the metrics of a kernel pokes.
 //!
 //! # Argument: no message is left behind
 //! A sender publishes, then pokes: `pending` is set and the event count notified (its argument is in `ring/wait.rs`). The pump
-//! clears `pending` before it looks, so what was published before the poke is seen by the look after it.
+//! clears `pending` before it looks, and both are read-modify-writes, so either the poke is after the clearing, and it looks again, or
+//! what was published before it is seen by the look. A sender that finds somebody inside the block's gate pokes nobody; who was inside looks
+//! at the input after it has left (`left`), and the gate's fences make one of the two see the other. Who writes a command, makes room, marks a target,
+//! adopts or forgets a kernel pokes after it.
+//!
+//! What a block does before it says that it is done with a message is seen here no later than that, on any bus that keeps stores in order;
+//! counters, and anything that is not, are found by the looks of the first 127 milliseconds.
 
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -38,10 +56,12 @@ const LONG_SLEEP: Duration = Duration::from_micros(200);
 /// Time that it stays with a block that has asked something, and times.
 const STAY_NS: u64 = 20_000;
 const STAY_MAX: u32 = 256;
-/// With nothing outstanding.
+/// With nothing outstanding, at first; and how often that is doubled.
 const REST_NS: u64 = 1_000_000;
-/// Between two looks at clocks, hung handlers and the state of the device.
+const REST_STEPS: u32 = 6;
+/// Between two looks at clocks, hung handlers and the state of the device; and while nothing is outstanding and nobody waits.
 const TICK_NS: u64 = 5_000_000;
+const CALM_TICK_NS: u64 = 160_000_000;
 /// Between two looks whether pools that have ended can be given back, with nothing else to do.
 const BURY_NS: u64 = 100_000_000;
 /// For all pools to leave when the runtime is destroyed.
@@ -60,6 +80,8 @@ pub(super) struct Shared {
     epochs: AtomicU64,
     wake: EventCount,
     pending: AtomicBool,
+    /// The pump rests longer than a moment: the watch may, too.
+    is_calm: AtomicBool,
     /// The same for the watch.
     watch: EventCount,
     watch_pending: AtomicBool,
@@ -98,6 +120,7 @@ impl Shared {
             epochs: AtomicU64::new(0),
             wake: EventCount::new(),
             pending: AtomicBool::new(false),
+            is_calm: AtomicBool::new(false),
             watch: EventCount::new(),
             watch_pending: AtomicBool::new(false),
             stop: AtomicBool::new(false),
@@ -126,9 +149,8 @@ impl Shared {
 
     /// There may be something to do.
     pub(super) fn poke(&self) {
-        if !self.pending.load(Ordering::Relaxed) {
-            self.pending.store(true, Ordering::SeqCst);
-        }
+        // Also if it is set: only a read-modify-write cannot have missed that it was cleared.
+        self.pending.swap(true, Ordering::SeqCst);
         self.wake.notify_all();
     }
 
@@ -257,16 +279,20 @@ struct Pump {
     version: u64,
     progress_ns: u64,
     tick_ns: u64,
+    /// Looks in a row that found nothing, with nothing outstanding.
+    calm: u32,
 }
 
 impl Pump {
     fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, entries: Vec::new(), version: u64::MAX, progress_ns: 0, tick_ns: 0 }
+        Self { shared, entries: Vec::new(), version: u64::MAX, progress_ns: 0, tick_ns: 0, calm: 0 }
     }
 
     fn live(mut self) {
         while !self.shared.stop.load(Ordering::SeqCst) {
-            self.shared.pending.swap(false, Ordering::SeqCst);
+            if self.shared.pending.swap(false, Ordering::SeqCst) {
+                self.calm = 0;
+            }
             let version = self.shared.version.load(Ordering::SeqCst);
             if version != self.version {
                 self.version = version;
@@ -278,12 +304,42 @@ impl Pump {
                 self.tick_ns = now;
                 self.tick(now);
             }
+            if progressed || outstanding {
+                self.calm = 0;
+            }
             if progressed {
                 self.progress_ns = now;
             } else {
                 self.rest(now, outstanding);
             }
         }
+    }
+
+    /// How long to rest with nothing outstanding; see the file's head.
+    fn rest_ns(&mut self) -> u64 {
+        let has_target = self.entries.iter().any(|entry| entry.resident.is_target.load(Ordering::SeqCst));
+        if has_target && self.is_awaited() {
+            self.calm = 0;
+        }
+        let step = self.calm;
+        self.calm = self.calm.saturating_add(1);
+        match step {
+            _ if self.entries.is_empty() => u64::MAX,
+            step if step <= REST_STEPS => REST_NS << step,
+            _ if has_target => REST_NS << REST_STEPS,
+            _ => u64::MAX,
+        }
+    }
+
+    /// Whether somebody waits for what kernels may do unasked.
+    fn is_awaited(&self) -> bool {
+        let core = &self.shared.core;
+        let waits = |kernel: &Kernel| {
+            [&kernel.readable, &kernel.lifecycle, &kernel.space].iter().any(|events| events.waiters() != 0)
+        };
+        core.events.is_awaited()
+            || core.dead.is_awaited()
+            || self.entries.iter().any(|entry| waits(&entry.kernel))
     }
 
     /// Deals with what has come; whether anything had, and whether more is expected.
@@ -306,7 +362,7 @@ impl Pump {
                     false => kernel.block(index).input.get().is_some_and(|ring| ring.depth() > 0),
                 };
                 let runs = Kernel::phase(kernel.control()) != Phase::Rest;
-                outstanding |= (waits && runs) || !seat.is_answered();
+                outstanding |= (waits && runs) || !seat.is_answered() || seat.goes_on();
                 if waits && runs && once && !resident.in_flight.load(Ordering::SeqCst) {
                     // Its sender may have found the gate occupied and told nobody.
                     self.shared.poke_watch();
@@ -344,8 +400,12 @@ impl Pump {
     }
 
     /// Sleeps as long as it may.
-    fn rest(&self, now: u64, outstanding: bool) {
+    fn rest(&mut self, now: u64, outstanding: bool) {
         let quiet = now.saturating_sub(self.progress_ns);
+        if outstanding && self.shared.is_calm.load(Ordering::Relaxed) {
+            self.shared.is_calm.store(false, Ordering::SeqCst);
+            self.shared.poke_watch();
+        }
         if outstanding && quiet < SPIN_NS {
             spin_loop();
         } else if outstanding && quiet < SHORT_NS {
@@ -353,7 +413,9 @@ impl Pump {
         } else if outstanding {
             std::thread::sleep(LONG_SLEEP);
         } else {
-            let deadline = if self.entries.is_empty() { u64::MAX } else { now + REST_NS };
+            let rest_ns = self.rest_ns();
+            self.shared.is_calm.store(rest_ns > REST_NS << (REST_STEPS - 1), Ordering::SeqCst);
+            let deadline = now.saturating_add(rest_ns);
             let woken = || {
                 let shared = &self.shared;
                 let is_new = shared.pending.load(Ordering::SeqCst)
@@ -432,8 +494,13 @@ impl Watch {
             std::thread::sleep(SHORT_SLEEP);
         } else {
             let shared = &self.shared;
-            let nothing = lock(&shared.pools).is_empty() && self.entries.is_empty();
+            let pools = lock(&shared.pools);
+            let nothing = pools.is_empty() && self.entries.is_empty();
+            let is_calm =
+                shared.is_calm.load(Ordering::SeqCst) && !pools.iter().any(|pool| pool.is_closing());
+            drop(pools);
             let deadline = match nothing {
+                false if is_calm => now + CALM_TICK_NS,
                 false => now + TICK_NS,
                 // Pools that have ended wait for whoever still has a handle of their kernels.
                 true if !lock(&shared.ended).is_empty() => now + BURY_NS,

@@ -369,6 +369,13 @@ impl Driver for Resident {
         self.shared.poke();
     }
 
+    fn left(&self, kernel: &Kernel, block: u32) {
+        // Its sender may have found the gate occupied and told nobody.
+        if kernel.block(block).input.get().is_some_and(|ring| ring.depth() > 0) {
+            self.shared.poke();
+        }
+    }
+
     fn commanded(&self, kernel: &Kernel) {
         let is_gone = lock(&self.is_gone);
         if *is_gone {
@@ -501,6 +508,8 @@ impl Driver for Resident {
     }
 
     fn measure(&self, kernel: &Kernel, metrics: &mut RkKernelMetrics) {
+        // Who asks is somebody who waits: what the device has counted is taken over.
+        self.shared.poke();
         let is_there = !*lock(&self.is_gone);
         metrics.gpu_launched = u32::from(is_there && kernel.options.mode == Mode::Persistent);
         metrics.gpu_memory_used_bytes = if is_there { self.device_bytes } else { 0 };

@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 use once_cell::race::OnceBox;
 
 use super::device::Piece;
-use super::pool::{COPIED, DONE, FAULT, GONE, PAUSED, Pool, RESTED, Verb};
+use super::pool::{COPIED, DONE, FAULT, GONE, PAUSED, Pool, RESTED, RUNNING, Verb};
 use crate::layout::{
     EXPRESS_ENTRIES, EXPRESS_MAX, EXPRESS_STRIDE, RkTimestamp, SLOT_HEADER_SIZE, SeatControl, SeatRecord,
     SeatStatus,
@@ -182,6 +182,11 @@ impl Seat {
         let is_ours = number >= self.since.load(Ordering::SeqCst);
         let has_left = phase == DONE || phase == GONE;
         is_ours && (has_left || number == commanded >> 32) || self.pool.shape.once
+    }
+
+    /// Whether it handles messages although it is to pause, because others wait for it at the barrier of the grid (D14).
+    pub(super) fn goes_on(&self) -> bool {
+        self.verb() == Verb::Pause as u64 && !self.pool.shape.once && self.pool.ack(self.index).1 == RUNNING
     }
 
     /// Reads the counters for the last time: the words are the next tenant's from now on.
