@@ -276,9 +276,7 @@ pub(crate) fn run(kernel: &Arc<Kernel>, index: u32, until: Option<&dyn Fn() -> b
                 block.lending().look(kernel, index, until.is_some());
                 leave(kernel, block);
                 if !has_work_in(kernel, block, index) {
-                    if block.remote.is_some() {
-                        kernel.driver.left(kernel, index);
-                    }
+                    block.remote.iter().for_each(|_| kernel.driver.left(kernel, index));
                     return has_waited;
                 }
                 if until.is_some_and(|until| until()) {

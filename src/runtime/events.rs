@@ -32,93 +32,23 @@
 //! A shutdown ends all kernels, and with them their calls, and then waits for what is still under way. After it, `shut`, who would wait for
 //! events and finds none, with nothing under way, is told that none will come. If handlers outlived it, the end of the last one does that. When the runtime is destroyed, what was not polled is given back.
 
-use std::collections::{HashMap, VecDeque};
+mod queue;
 
+use self::queue::{Op, Progress, Queue, Readable, Ready, Watch, places};
 use super::blocking;
 use super::calls::Call;
 use super::command::WhenEnded;
 use super::control::Timer;
 use super::core::Core;
 use super::kernel::Kernel;
-use super::message::NO_EVENT;
 use crate::error::{Error, Result};
 use crate::layout::*;
 use crate::process::Signal;
-use crate::ring::{EventCount, Ring};
+use crate::ring::EventCount;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, fence, lock};
 
 /// Numbers of operations; all runtimes of the process share them.
 static NEXT_OP: AtomicU64 = AtomicU64::new(1);
-
-/// Something to be polled.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ready {
-    Done(u64),
-    Readable(u64),
-    State { kernel: u64, state: u32 },
-    DeadLetters { kernel: u64, status: RkStatus },
-}
-
-/// How far an operation is.
-enum Progress {
-    /// With what waits for the end of a kernel, as long as somebody wants to know.
-    UnderWay {
-        is_cancelled: bool,
-        end: Option<WhenEnded>,
-    },
-    Calling {
-        call: Call,
-        timer: Option<Timer>,
-    },
-    Done {
-        status: RkStatus,
-        state: u32,
-        call: Option<Call>,
-    },
-}
-
-struct Op {
-    kind: u32,
-    user_data: u64,
-    kernel: u64,
-    progress: Progress,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Readable {
-    Off,
-    Armed,
-    Pending,
-    Fired,
-}
-
-struct Watch {
-    interest: u32,
-    user_data: u64,
-    readable: Readable,
-    state: u32,
-    /// Events of states that wait to be polled.
-    states_pending: usize,
-    /// The kernel was destroyed: its last states are still to be polled.
-    is_gone: bool,
-}
-
-#[derive(Default)]
-struct Queue {
-    ready: VecDeque<Ready>,
-    ops: HashMap<u64, Op>,
-    watches: HashMap<u64, Watch>,
-    /// Places taken.
-    taken: usize,
-    /// Operations that are not done.
-    under_way: usize,
-    /// All kernels have ended: nothing begins that is not done at once.
-    shut: bool,
-    closed: bool,
-    signal: Option<Signal>,
-    /// An event of dead letters waits: there is one at most.
-    letter_waits: bool,
-}
 
 /// See the file's head.
 pub(crate) struct Events {
@@ -129,138 +59,6 @@ pub(crate) struct Events {
     settled: EventCount,
     /// A dead letter was announced since their queue was found empty.
     letters_told: AtomicBool,
-}
-
-impl Queue {
-    fn push(&mut self, ready: Ready) {
-        if self.ready.is_empty()
-            && let Some(signal) = &self.signal
-        {
-            signal.raise();
-        }
-        self.ready.push_back(ready);
-    }
-
-    /// An operation that is under way becomes done; `None`: it was. What it was is to be dropped without the lock: it may have the
-    /// last share of a kernel.
-    fn finish(&mut self, op: u64, status: RkStatus, kernel: Option<u64>, state: u32) -> Option<Progress> {
-        let entry = self.ops.get_mut(&op).filter(|op| !matches!(op.progress, Progress::Done { .. }))?;
-        entry.kernel = kernel.unwrap_or(entry.kernel);
-        let was = std::mem::replace(&mut entry.progress, Progress::Done { status, state, call: None });
-        self.under_way -= 1;
-        self.push(Ready::Done(op));
-        Some(was)
-    }
-
-    /// Gives the call of an operation up; false: it is answered, or no call.
-    fn give_up(&mut self, op: u64, status: RkStatus) -> bool {
-        let Some(Op { progress: Progress::Calling { call, .. }, .. }) = self.ops.get_mut(&op) else {
-            return false;
-        };
-        call.abandon() && self.finish(op, status, None, 0).is_some()
-    }
-
-    /// Takes out the event of what was ready; `None`: there is none any more.
-    fn event(&mut self, ready: Ready) -> Option<RkEvent> {
-        let mut event = NO_EVENT;
-        match ready {
-            Ready::Done(number) => {
-                let op = self.ops.remove(&number)?;
-                self.taken -= 1;
-                let Progress::Done { status, state, call } = op.progress else { return None };
-                (event.kind, event.user_data) = (op.kind, op.user_data);
-                (event.op.id, event.kernel.id) = (number, op.kernel);
-                (event.status, event.state) = (status, state);
-                if let Some(message) = call.and_then(|mut call| call.view()) {
-                    event.message = message;
-                }
-            }
-            Ready::Readable(kernel) => {
-                let watch =
-                    self.watches.get_mut(&kernel).filter(|watch| watch.readable == Readable::Pending)?;
-                watch.readable = Readable::Fired;
-                (event.kind, event.user_data) = (RK_EVENT_READABLE, watch.user_data);
-                (event.kernel.id, event.state) = (kernel, watch.state);
-            }
-            Ready::State { kernel, state } => {
-                let watch = self.watches.get_mut(&kernel).filter(|watch| watch.states_pending > 0)?;
-                watch.states_pending -= 1;
-                (event.kind, event.user_data) = (RK_EVENT_STATE, watch.user_data);
-                (event.kernel.id, event.state) = (kernel, state);
-                if watch.states_pending > 0 {
-                    // The others need one place less.
-                    self.taken -= 1;
-                } else if watch.is_gone {
-                    self.taken -= places(watch.interest);
-                    self.watches.remove(&kernel);
-                }
-            }
-            Ready::DeadLetters { kernel, status } => {
-                self.letter_waits = false;
-                (event.kind, event.kernel.id, event.status) = (RK_EVENT_DEAD_LETTER, kernel, status);
-            }
-        }
-        Some(event)
-    }
-
-    /// Arms the watch of a kernel's output; the event is there at once if messages are.
-    fn arm(&mut self, kernel: &Kernel) {
-        let Some(watch) = self.watches.get_mut(&kernel.handle) else { return };
-        watch.readable = Readable::Armed;
-        kernel.readable.enter();
-        if kernel.output.get().is_some_and(Ring::is_readable) {
-            self.fire(kernel);
-        }
-    }
-
-    fn fire(&mut self, kernel: &Kernel) -> bool {
-        let armed = |watch: &&mut Watch| watch.readable == Readable::Armed;
-        let Some(watch) = self.watches.get_mut(&kernel.handle).filter(armed) else { return false };
-        watch.readable = Readable::Pending;
-        kernel.readable.leave();
-        self.push(Ready::Readable(kernel.handle));
-        true
-    }
-
-    /// Ends a watch for messages.
-    fn disarm(&mut self, kernel: &Kernel) {
-        let Some(watch) = self.watches.get_mut(&kernel.handle) else { return };
-        match std::mem::replace(&mut watch.readable, Readable::Off) {
-            Readable::Armed => kernel.readable.leave(),
-            Readable::Pending => self.take_back(|ready| ready == Ready::Readable(kernel.handle)),
-            Readable::Fired | Readable::Off => {}
-        }
-    }
-
-    /// Nothing will come any more.
-    fn is_over(&self) -> bool {
-        self.closed || self.shut && self.under_way == 0
-    }
-
-    /// Ends a watch, whose events nobody polls any more.
-    fn unwatch(&mut self, kernel: &Kernel) {
-        self.disarm(kernel);
-        if let Some(watch) = self.watches.remove(&kernel.handle) {
-            self.taken -= places(watch.interest) + watch.states_pending.saturating_sub(1);
-            let of = kernel.handle;
-            self.take_back(|ready| matches!(ready, Ready::State { kernel, .. } if kernel == of));
-        }
-    }
-
-    /// What was pushed is not to be polled after all; rare, so it is looked for.
-    fn take_back(&mut self, is_it: impl Fn(Ready) -> bool) {
-        self.ready.retain(|ready| !is_it(*ready));
-        if self.ready.is_empty()
-            && let Some(signal) = &self.signal
-        {
-            signal.clear();
-        }
-    }
-}
-
-/// Places that a watch takes.
-fn places(interest: u32) -> usize {
-    interest.count_ones() as usize
 }
 
 fn no_memory<T>(what: &'static str) -> Error {
