@@ -28,12 +28,13 @@
 //!   both: a runner that leaves and looks again sees the new slots, if the sender saw it inside.
 //! * **Closing** is another bit of the same word; a parked ring that is closed is drained, and is not unparked.
 //!
-//! Two that unpark, or one that parks and one that unparks, take turns by a lock, which is held for these few steps only.
+//! Two that unpark, or one that parks and one that unparks, take turns by a lock, which is held for these few steps, and for as long as the
+//! system needs to take pages back.
 //!
 //! # Many receivers
 //! Their ring is parked in place: its pages are given back, if they are pages of its own, and it keeps the addresses. Nobody is its
-//! only receiver, so who parks it looks at every slot, after the bit is set: nothing is claimed then, so nothing is taken any more, and
-//! if no turn is odd, everything that was taken is released (its turn is read as by the next sender, W1, R2). Its senders wait for a
+//! only receiver, so who parks it looks at every slot that was used since it was parked last: if `tail` is `head` before and still the same when the bit is
+//! set, nothing was claimed or taken meanwhile, and if no turn is odd, everything is released (a turn is read as by the next sender, W1, R2). Its senders wait for a
 //! turn, `2L`, that may be gone: then it is 0. A slot without a turn is free for position p if `head` was past
 //! `p - capacity` *before* the turn was read (W9): what is below head was published (R4), so its turn would not be 0, unless the pages
 //! went after that, and then it was released.
@@ -71,19 +72,23 @@ impl Ring {
     /// [`Ring::park`] for one with many receivers whose slots are long: if it is empty and everything that was taken was released, it
     /// is parked and its pages are given back. From any thread. Whether it was done.
     pub(crate) fn park_released(&self) -> bool {
-        let _since = lock(&self.parking);
         let head = self.head.load(Ordering::Acquire);
         let position = &self.tail.position;
+        if position.load(Ordering::Relaxed) != head {
+            return false;
+        }
+        // Before the bit is set, so that nobody waits for it: if nothing was claimed until then, it still holds.
+        let since = *lock(&self.parking);
+        let is_taken = |position| self.turn(position).load(order(Label::W1, Ordering::Acquire)) & 1 != 0;
+        if (since.max(head.saturating_sub(self.capacity()))..head).any(is_taken) {
+            return false;
+        }
+        let mut since = lock(&self.parking);
         if position.compare_exchange(head, head | PARKED, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             return false;
         }
-        let is_taken =
-            |index| self.memory.at(index).turn().load(order(Label::W1, Ordering::Acquire)) & 1 != 0;
-        if (0..self.capacity() as usize).any(is_taken) {
-            position.fetch_and(!PARKED, Ordering::Relaxed);
-            return false;
-        }
         self.memory.drop_pages();
+        *since = head;
         true
     }
 

@@ -509,6 +509,8 @@ pub(crate) fn put_out(kernel: &Arc<Kernel>, index: u32, kept: &Kept) -> bool {
             let (reason, status) = match error {
                 // Only now is it known that there is no such place.
                 Error::NoBlock { .. } | Error::TooLarge { .. } => (RK_DEAD_NO_ROUTE, error.status()),
+                // For the memory of its queue.
+                Error::OutOfMemory { .. } => (RK_DEAD_OVERFLOW, error.status()),
                 _ => (RK_DEAD_TERMINATED, RK_ERR_TERMINATED),
             };
             let (header, block) = (kept.header, kept.block);

@@ -6,12 +6,14 @@
 //!   messages through a million kernels touches as much memory as there are queues in use at a time, and finds it in the
 //!   cache; a kernel that gets a message now and then pays some 200 ns for each.
 //! * Otherwise it is *noted*, in the order in which it was last seen to be used, and keeps its memory. Who needs memory for a short
-//!   queue, finds none that was given back, and would take what was never used, looks at the oldest [`QUEUE_LOOKS`] noted ones;
-//!   those that have been idle for [`QUEUE_LENDS_NS`] give theirs. (Second chance in one list: F. Corbató, "A Paging Experiment with
+//!   queue, finds none that was given back, and would take what was never used, looks at the oldest [`QUEUE_LOOKS`] noted ones of that
+//!   shape; those that have been idle for [`QUEUE_LENDS_NS`] give theirs. (Second chance in one list: F. Corbató, "A Paging Experiment with
 //!   the Multics System", 1968; to wait for so long as it costs to give back and get again is the rule of the ski rental.)
-//! * The control thread looks once in [`QUEUE_IDLE_NS`] at what is noted and takes the memory of what was idle all that time; if nothing
-//!   is noted any more, it does not look again until something is. Short queues' memory is for other queues; that of longer
-//!   ones (more than [`ARENA_PIECE_MAX`](crate::limits::ARENA_PIECE_MAX) bytes) goes back to the system, page by page.
+//! * The control thread looks once in [`QUEUE_IDLE_NS`] at what is noted and takes the memory of what was idle all that time. Short
+//!   queues' memory is for other queues; that of longer ones (more than [`ARENA_PIECE_MAX`](crate::limits::ARENA_PIECE_MAX)
+//!   bytes) goes back to the system, page by page. A queue in which something waits is forgotten until it is used, an output queue in which
+//!   something waits, or of which something is out, is looked at again after [`QUEUE_KEPT_NS`]. If nothing is noted, it does not look.
+//! * A kernel that has ended keeps what its queues have until it is destroyed.
 //!
 //! # Argument
 //! What is noted is a handle, a block, and the position of its ring's head at that time. A queue that is empty and whose head has not
@@ -28,9 +30,9 @@
 //! itself. Output queues of all kernels, if they are long: whoever finds one empty and everything released may give its pages back, for
 //! which no gate is needed (`park.rs`). It is noted when it is made and by who lets claims in again.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use super::block;
+use super::block::{self, Block};
 use super::control::Timer;
 use super::core::Core;
 use super::handle::KernelHandle;
@@ -39,7 +41,8 @@ use super::options::Mode;
 use crate::error::{Error, Result};
 use crate::layout::{RK_LAUNCH_SINGLE_SENDER, SLOT_HEADER_SIZE};
 use crate::limits::{
-    QUEUE_IDLE_NS, QUEUE_LENDS_NS, QUEUE_LOOKS, QUEUE_RARE_MS, QUEUE_SWEEP_MAX, QUEUE_SWEEP_PAUSE_NS,
+    QUEUE_IDLE_NS, QUEUE_KEPT_NS, QUEUE_LENDS_NS, QUEUE_LOOKS, QUEUE_RARE_MS, QUEUE_SWEEP_NS,
+    QUEUE_SWEEP_PAUSE_NS,
 };
 use crate::ring::{Claim, ClaimError, Memory, Ring, Slots};
 use crate::sync::{Arc, AtomicBool, AtomicU32, Mutex, Ordering, lock, monotonic_coarse_ns, monotonic_ns};
@@ -54,11 +57,18 @@ struct Noted {
     since_ns: u64,
 }
 
+/// Which list a queue is in: short ones by size and number of their slots, as their memory is of use for others like them only.
+type Shape = (usize, usize);
+/// Long input queues, and output queues.
+const LONG: Shape = (0, 0);
+/// Output queues in which something stays; looked at more seldom.
+const KEPT: Shape = (0, 1);
+
 /// See the file's head.
 #[derive(Debug, Default)]
 pub(crate) struct Queues {
-    /// By `since_ns`, the oldest first.
-    noted: Mutex<VecDeque<Noted>>,
+    /// Each by `since_ns`, the oldest first.
+    noted: Mutex<BTreeMap<Shape, VecDeque<Noted>>>,
     /// The control thread will look.
     swept: AtomicBool,
     /// At that time.
@@ -69,65 +79,112 @@ pub(crate) struct Queues {
 enum Found {
     /// It was used since.
     Used { head: u64 },
+    /// Something is in it, and nobody will come by to note it.
+    Kept,
     /// It has no memory any more, or is not ours.
     Gone,
 }
 
 impl Queues {
     /// Notes a queue that has got memory. If there is no room for the note, it keeps its memory.
-    fn note(&self, kernel: &Kernel, block: u32, head: u64) {
-        let (kernel_handle, since_ns) = (KernelHandle::new(kernel.handle), monotonic_ns());
-        self.put(Noted { kernel: kernel_handle, block, head, since_ns });
+    fn note(&self, kernel: &Kernel, block: u32, ring: &Ring) {
+        let shape = match block != OUTPUT_RING && ring.is_short() {
+            true => (kernel.options.input_capacity as usize, kernel.options.payload_max as usize),
+            false => LONG,
+        };
+        let since_ns = monotonic_ns();
+        let (kernel_handle, head) = (KernelHandle::new(kernel.handle), ring.head());
+        self.put(shape, Noted { kernel: kernel_handle, block, head, since_ns });
         if !self.swept.load(Ordering::Relaxed) && !self.swept.swap(true, Ordering::SeqCst) {
             kernel.driver.sweep_at(&kernel.core, since_ns + QUEUE_IDLE_NS);
         }
     }
 
-    fn put(&self, noted: Noted) {
+    fn put(&self, shape: Shape, noted: Noted) {
         let mut all = lock(&self.noted);
-        if all.try_reserve(1).is_ok() {
-            all.push_back(noted);
+        let list = all.entry(shape).or_default();
+        if list.try_reserve(1).is_ok() {
+            list.push_back(noted);
         }
     }
 
-    fn take_oldest(&self, before_ns: u64) -> Option<Noted> {
+    fn take_oldest(&self, shape: Shape, before_ns: u64) -> Option<Noted> {
         let mut all = lock(&self.noted);
-        let is_old = all.front().is_some_and(|oldest| oldest.since_ns <= before_ns);
-        if is_old { all.pop_front() } else { None }
+        let list = all.get_mut(&shape)?;
+        let is_old = list.front().is_some_and(|oldest| oldest.since_ns <= before_ns);
+        let oldest = if is_old { list.pop_front() } else { None };
+        if list.is_empty() {
+            all.remove(&shape);
+        }
+        oldest
     }
 
-    /// Takes the memory of the oldest queues, as many as `looks` allows, that have been idle since before `before_ns`. Whether more may
-    /// be that old.
-    pub(super) fn look(&self, looks: usize, before_ns: u64) -> bool {
-        for _ in 0..looks {
-            let Some(oldest) = self.take_oldest(before_ns) else { return false };
-            let found = oldest.kernel.with(|kernel| Ok(take_memory(kernel, oldest.block, oldest.head)));
-            if let Ok(Found::Used { head }) = found {
-                self.put(Noted { head, since_ns: monotonic_ns(), ..oldest });
+    /// Takes the memory of the oldest queue of a list, if it has been idle since before `before_ns`; false: none may be that old.
+    fn look_at_one(&self, shape: Shape, before_ns: u64) -> bool {
+        let Some(oldest) = self.take_oldest(shape, before_ns) else { return false };
+        match oldest.kernel.with(|kernel| Ok(take_memory(kernel, oldest.block, oldest.head))) {
+            Ok(Found::Used { head }) => {
+                let shape = if shape == KEPT { LONG } else { shape };
+                self.put(shape, Noted { head, since_ns: monotonic_ns(), ..oldest });
             }
+            Ok(Found::Kept) => {
+                let since_ns = monotonic_ns() + QUEUE_KEPT_NS;
+                self.put(KEPT, Noted { since_ns, ..oldest });
+            }
+            Ok(Found::Gone) | Err(_) => {}
         }
         true
     }
 
+    /// Takes the memory of the oldest queues of all lists that have been idle since before `before_ns`, until `is_enough`. Whether more
+    /// may be that old.
+    pub(super) fn look(&self, before_ns: u64, mut is_enough: impl FnMut() -> bool) -> bool {
+        let shapes: Vec<_> = lock(&self.noted).keys().copied().collect();
+        for shape in shapes {
+            while self.look_at_one(shape, before_ns) {
+                if is_enough() {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
     /// Slots for a short queue.
     fn slots(&self, count: usize, payload: usize) -> Option<Slots> {
-        Slots::used(count, payload)
-            .or_else(|| {
-                self.look(QUEUE_LOOKS, monotonic_ns().saturating_sub(QUEUE_LENDS_NS));
-                Slots::used(count, payload)
-            })
-            .or_else(|| Slots::fresh(count, payload))
+        if let Some(used) = Slots::used(count, payload) {
+            return Some(used);
+        }
+        let before_ns = monotonic_ns().saturating_sub(QUEUE_LENDS_NS);
+        for _ in 0..QUEUE_LOOKS {
+            if !self.look_at_one((count, payload), before_ns) {
+                break;
+            }
+            if let Some(used) = Slots::used(count, payload) {
+                return Some(used);
+            }
+        }
+        Slots::fresh(count, payload)
     }
 
     /// The control thread's look.
     fn sweep(&self, core: &Arc<Core>) {
         let now_ns = monotonic_ns();
-        if self.look(QUEUE_SWEEP_MAX, now_ns.saturating_sub(QUEUE_IDLE_NS)) {
-            return sweep_later(core, now_ns + QUEUE_SWEEP_PAUSE_NS);
+        let mut looks = 0u32;
+        let is_enough = || {
+            looks += 1;
+            looks.is_multiple_of(16) && monotonic_ns() - now_ns > QUEUE_SWEEP_NS
+        };
+        if self.look(now_ns.saturating_sub(QUEUE_IDLE_NS), is_enough) {
+            return sweep_later(core, monotonic_ns() + QUEUE_SWEEP_PAUSE_NS);
         }
-        let next_ns = || lock(&self.noted).front().map(|oldest| oldest.since_ns + QUEUE_IDLE_NS);
+        let next_ns = || {
+            let all = lock(&self.noted);
+            let first = all.values().filter_map(VecDeque::front).map(|oldest| oldest.since_ns).min();
+            first.map(|since_ns| since_ns + QUEUE_IDLE_NS)
+        };
         if let Some(next_ns) = next_ns() {
-            return sweep_later(core, next_ns.max(now_ns + QUEUE_IDLE_NS / 4));
+            return sweep_later(core, next_ns.max(now_ns + QUEUE_IDLE_NS));
         }
         self.swept.store(false, Ordering::SeqCst);
         // What was noted before that relied on this.
@@ -155,23 +212,37 @@ pub(super) fn sweep_later(core: &Arc<Core>, due_ns: u64) {
 fn take_memory(kernel: &Kernel, index: u32, head: u64) -> Found {
     if index == OUTPUT_RING {
         let Some(ring) = kernel.output.get().filter(|_| !kernel.has_ended()) else { return Found::Gone };
-        let is_taken = ring.head() == head && ring.depth() == 0 && ring.park_released();
-        return if is_taken { Found::Gone } else { Found::Used { head: ring.head() } };
+        return match ring.head() == head {
+            false => Found::Used { head: ring.head() },
+            true if ring.park_released() => Found::Gone,
+            true => Found::Kept,
+        };
     }
     let block = kernel.block(index);
     let Some(ring) = block.input.get().filter(|ring| !ring.is_drained()) else { return Found::Gone };
-    if ring.head() != head || ring.depth() != 0 || !block.gate.enter_idle() {
+    if ring.head() != head || !block.gate.enter_idle() {
         return Found::Used { head: ring.head() };
+    }
+    if ring.depth() != 0 {
+        // A pause, or an open loan. Whoever empties it runs the block, and that notes it again.
+        block.lending().set_settled(false);
+        leave(kernel, block, index);
+        return Found::Gone;
     }
     let parked = ring.park();
     if parked.is_some() {
         block.lending().set_settled(false);
     }
+    leave(kernel, block, index);
+    if parked.is_some() { Found::Gone } else { Found::Used { head: ring.head() } }
+}
+
+/// Leaves a gate that was entered here; what came meanwhile is a worker's.
+fn leave(kernel: &Kernel, block: &Block, index: u32) {
     block::leave(kernel, block);
     if block::has_work(kernel, index) {
         kernel.driver.schedule(kernel, index);
     }
-    if parked.is_some() { Found::Gone } else { Found::Used { head: ring.head() } }
 }
 
 /// What the runner of a block knows of the memory of its queue: whether it is noted, or never gives its memory back, and when that was
@@ -212,7 +283,7 @@ impl Lending {
             return;
         }
         self.set_settled(true);
-        kernel.core.queues.note(kernel, index, ring.head());
+        kernel.core.queues.note(kernel, index, ring);
     }
 }
 
@@ -240,7 +311,7 @@ impl Kernel {
         let put = self.output.put(ring);
         let (ring, is_new) = put.ok_or(Error::OutOfMemory { what: OUTPUT, bytes: size_of::<Ring>() })?;
         if is_new && ring.has_pages() {
-            self.core.queues.note(self, OUTPUT_RING, ring.head());
+            self.core.queues.note(self, OUTPUT_RING, ring);
         }
         Ok(ring)
     }
@@ -257,9 +328,8 @@ impl Kernel {
     #[cold]
     fn unpark_output<'a>(&self, ring: &'a Ring) -> std::result::Result<Claim<'a>, ClaimError> {
         loop {
-            let head = ring.head();
             if ring.unpark(None)? {
-                self.core.queues.note(self, OUTPUT_RING, head);
+                self.core.queues.note(self, OUTPUT_RING, ring);
             }
             match ring.claim() {
                 Err(ClaimError::Parked) => {}

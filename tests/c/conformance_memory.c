@@ -150,6 +150,31 @@ static void output_queues_of_idle_kernels_give_their_pages_back(void) {
   OK(rk_runtime_destroy(runtime));
 }
 
+/* A queue of four gigabytes of which one slot was used: who looks at it looks at that one. */
+static void a_long_queue_is_looked_at_where_it_was_used(void) {
+  rk_runtime_t *runtime = make_runtime(1);
+  rk_launch_options_t options = options_for("echo", RK_MODE_EVENT_DRIVEN);
+  rk_message_t message = check_message("x", 1), view;
+  rk_kernel_t kernel;
+  uint64_t used;
+  clock_t burnt;
+  options.output_queue_capacity = 1 << 20;
+  options.payload_size_max = 4032;
+  options.input_queue_capacity = 2;
+  OK(rk_launch(runtime, "vast", &options, &kernel));
+  OK(rk_send(kernel, &message, RK_FOREVER));
+  OK(rk_receive(kernel, &view, MS(10000)));
+  OK(rk_release(&view));
+  used = memory_of(kernel);
+  CHECK(used > (uint64_t)1 << 32);
+  burnt = clock();
+  UNTIL(memory_of(kernel) < (uint64_t)1 << 32);
+  burnt = clock() - burnt;
+  printf("%ld ms of CPU\n", (long)(burnt * 1000 / CLOCKS_PER_SEC));
+  if (!check_slow()) CHECK(burnt < CLOCKS_PER_SEC / 4);
+  OK(rk_runtime_destroy(runtime));
+}
+
 /* Everything that knows a queue by its positions: loans and counters. */
 static void a_queue_goes_on_where_it_was(void) {
   rk_launch_options_t options;
@@ -257,6 +282,7 @@ int main(int argc, char **argv) {
   RUN(a_wave_of_messages_uses_as_much_memory_as_there_are_queues_in_use);
   RUN(long_queues_of_idle_kernels_give_their_pages_back);
   RUN(output_queues_of_idle_kernels_give_their_pages_back);
+  RUN(a_long_queue_is_looked_at_where_it_was_used);
   RUN(a_queue_goes_on_where_it_was);
   RUN(nothing_is_lost_while_queues_come_and_go);
   return check_result();
