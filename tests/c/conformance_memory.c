@@ -150,7 +150,7 @@ static void output_queues_of_idle_kernels_give_their_pages_back(void) {
   OK(rk_runtime_destroy(runtime));
 }
 
-/* A queue of four gigabytes of which one slot was used: who looks at it looks at that one. */
+/* A queue of a gigabyte (where that costs nothing to allocate) of which one slot was used: who looks at it looks at that one. */
 static void a_long_queue_is_looked_at_where_it_was_used(void) {
   rk_runtime_t *runtime = make_runtime(1);
   rk_launch_options_t options = options_for("echo", RK_MODE_EVENT_DRIVEN);
@@ -158,7 +158,7 @@ static void a_long_queue_is_looked_at_where_it_was_used(void) {
   rk_kernel_t kernel;
   uint64_t used;
   clock_t burnt;
-  options.output_queue_capacity = 1 << 20;
+  options.output_queue_capacity = check_slow() ? 1 << 8 : 1 << 18;
   options.payload_size_max = 4032;
   options.input_queue_capacity = 2;
   OK(rk_launch(runtime, "vast", &options, &kernel));
@@ -166,12 +166,12 @@ static void a_long_queue_is_looked_at_where_it_was_used(void) {
   OK(rk_receive(kernel, &view, MS(10000)));
   OK(rk_release(&view));
   used = memory_of(kernel);
-  CHECK(used > (uint64_t)1 << 32);
+  CHECK(used > (uint64_t)options.output_queue_capacity * 4096);
   burnt = clock();
-  UNTIL(memory_of(kernel) < (uint64_t)1 << 32);
+  UNTIL(memory_of(kernel) < (uint64_t)options.output_queue_capacity * 4096);
   burnt = clock() - burnt;
   printf("%ld ms of CPU\n", (long)(burnt * 1000 / CLOCKS_PER_SEC));
-  if (!check_slow()) CHECK(burnt < CLOCKS_PER_SEC / 4);
+  if (!check_slow()) CHECK(burnt < CLOCKS_PER_SEC / 8);
   OK(rk_runtime_destroy(runtime));
 }
 
