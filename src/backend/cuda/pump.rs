@@ -11,7 +11,7 @@
 //!
 //! # What keeps it awake
 //! *Outstanding* is what the device owes for something that the host did: a message in the input of a kernel that is to run (its handler runs, or
-//! its answer, its dead letter, its failure and its messages for other kernels are on their way), a command without its answer, a block that goes on for
+//! its answer, its dead letter, its failure and its messages for other kernels are on their way), a command without its answer, an end that was begun, a block that goes on for
 //! others' sake although it is to pause (D14), a short launch. Restarts, deadlines and posted messages become work by a poke: of a
 //! timer, or of who makes room.
 //!
@@ -363,6 +363,8 @@ impl Pump {
                 };
                 let runs = Kernel::phase(kernel.control()) != Phase::Rest;
                 outstanding |= (waits && runs) || !seat.is_answered() || seat.goes_on();
+                // Its command may be answered before it has left.
+                outstanding |= Kernel::ends(Kernel::phase(kernel.control())) && !kernel.has_ended();
                 if waits && runs && once && !resident.in_flight.load(Ordering::SeqCst) {
                     // Its sender may have found the gate occupied and told nobody.
                     self.shared.poke_watch();
