@@ -71,10 +71,10 @@ pub(crate) const QUEUE_LOOKS: usize = 3;
 pub(crate) const QUEUE_IDLE_NS: u64 = 1_000_000_000;
 /// How long the control thread looks at queues in one go, if none takes longer.
 pub(crate) const QUEUE_SWEEP_NS: u64 = 1_000_000;
-/// An output queue in which something stays is looked at again after so long, and [`QUEUE_IDLE_NS`].
-pub(crate) const QUEUE_KEPT_NS: u64 = 3_000_000_000;
 /// Time that it leaves to others between two of these.
 pub(crate) const QUEUE_SWEEP_PAUSE_NS: u64 = 10_000_000;
+/// An output queue in which something stays is looked at again after so long, and [`QUEUE_IDLE_NS`].
+pub(crate) const QUEUE_KEPT_NS: u64 = 3_000_000_000;
 /// Its first region for a size, and its largest.
 pub(crate) const ARENA_REGION_MIN: usize = 16 << 10;
 /// See [`ARENA_REGION_MIN`].

@@ -299,7 +299,7 @@ impl Kernel {
             Some(ring) => Ok(ring),
             None => {
                 let put = self.block(block).input.put(self.make_input_ring()?);
-                put.map(|(ring, _)| ring).ok_or_else(|| self.no_memory())
+                put.map(|(ring, _)| ring).ok_or_else(|| self.no_memory(self.options.input_capacity, INPUT))
             }
         }
     }
@@ -309,7 +309,7 @@ impl Kernel {
     pub(super) fn make_output(&self) -> Result<&Ring> {
         let ring = self.make_ring(self.options.output_capacity, OUTPUT)?;
         let put = self.output.put(ring);
-        let (ring, is_new) = put.ok_or(Error::OutOfMemory { what: OUTPUT, bytes: size_of::<Ring>() })?;
+        let (ring, is_new) = put.ok_or_else(|| self.no_memory(self.options.output_capacity, OUTPUT))?;
         if is_new && ring.has_pages() {
             self.core.queues.note(self, OUTPUT_RING, ring);
         }
@@ -339,9 +339,8 @@ impl Kernel {
     }
 
     fn make_ring(&self, capacity: u32, what: &'static str) -> Result<Ring> {
-        let payload = self.options.payload_max as usize;
-        let bytes = (payload + SLOT_HEADER_SIZE).saturating_mul(capacity as usize);
-        Ring::new(capacity, payload).ok_or(Error::OutOfMemory { what, bytes })
+        let ring = Ring::new(capacity, self.options.payload_max as usize);
+        ring.ok_or_else(|| self.no_memory(capacity, what))
     }
 
     fn make_input_ring(&self) -> Result<Ring> {
@@ -351,8 +350,7 @@ impl Kernel {
             let ring = self.make_ring(capacity, INPUT)?;
             return Ok(if is_alone { ring.with_one_sender() } else { ring });
         }
-        let slots = self.core.queues.slots(capacity as usize, payload).ok_or_else(|| self.no_memory())?;
-        Ok(Ring::over(capacity, Memory::of_slots(slots)))
+        Ok(Ring::over(capacity, Memory::of_slots(self.slots()?)))
     }
 
     /// Gives the input ring of a block its memory back.
@@ -360,7 +358,7 @@ impl Kernel {
     pub(super) fn unpark(&self, ring: &Ring) -> Result<()> {
         let (capacity, payload) = (self.options.input_capacity as usize, self.options.payload_max as usize);
         let slots = match Slots::exist(capacity, payload) {
-            true => Some(self.core.queues.slots(capacity, payload).ok_or_else(|| self.no_memory())?),
+            true => Some(self.slots()?),
             false => None,
         };
         // Closed: the next claim says so.
@@ -368,10 +366,16 @@ impl Kernel {
         Ok(())
     }
 
-    fn no_memory(&self) -> Error {
-        let bytes = (self.options.payload_max as usize + SLOT_HEADER_SIZE)
-            .saturating_mul(self.options.input_capacity as usize);
-        Error::OutOfMemory { what: INPUT, bytes }
+    fn no_memory(&self, capacity: u32, what: &'static str) -> Error {
+        let slot = self.options.payload_max as usize + SLOT_HEADER_SIZE;
+        Error::OutOfMemory { what, bytes: slot.saturating_mul(capacity as usize) }
+    }
+
+    /// Slots for a short input queue.
+    fn slots(&self) -> Result<Slots> {
+        let (capacity, payload) = (self.options.input_capacity, self.options.payload_max as usize);
+        let slots = self.core.queues.slots(capacity as usize, payload);
+        slots.ok_or_else(|| self.no_memory(capacity, INPUT))
     }
 
     /// Whether an empty input ring may be without its memory.

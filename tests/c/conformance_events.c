@@ -648,13 +648,7 @@ static void a_watch_that_comes_too_late_takes_nothing_back(void) {
   OK(rk_runtime_destroy(runtime));
 }
 
-static long resident_kb(void) {
-  long pages = 0, all;
-  FILE *file = fopen("/proc/self/statm", "r");
-  if (file == NULL || fscanf(file, "%ld %ld", &all, &pages) != 2) pages = 0;
-  if (file) fclose(file);
-  return pages * 4;
-}
+static long resident_kb(void) { return resident_bytes() / 1024; }
 
 /* A handler that does not return, an end that waits for it for ever, and somebody who gives up waiting, again and again. */
 static void lesson_09_ends_that_are_cancelled_leave_nothing_behind(void) {

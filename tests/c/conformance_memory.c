@@ -1,14 +1,6 @@
 /* Memory comes with the first message, and that of an idle kernel's queue goes again; nobody sees more of it than that. lesson 19. */
 #include "fixture.h"
 
-static long resident_bytes(void) {
-  long size = 0, resident = 0;
-  FILE *file = fopen("/proc/self/statm", "r");
-  if (file == NULL || fscanf(file, "%ld %ld", &size, &resident) != 2) resident = 0;
-  if (file != NULL) fclose(file);
-  return resident * sysconf(_SC_PAGESIZE);
-}
-
 static uint64_t memory_of(rk_kernel_t kernel) { return metrics_of(kernel).host_memory_used_bytes; }
 
 static uint64_t handled(rk_kernel_t kernel) {

@@ -291,13 +291,7 @@ static void deactivate_destroy_and_shutdown_do_not_wait_for_a_backoff(void) {
   CHECK(check_now() - began < MS(60000));
 }
 
-static long resident_kb(void) {
-  long pages = 0, all;
-  FILE *file = fopen("/proc/self/statm", "r");
-  if (file == NULL || fscanf(file, "%ld %ld", &all, &pages) != 2) pages = 0;
-  if (file) fclose(file);
-  return pages * 4;
-}
+static long resident_kb(void) { return resident_bytes() / 1024; }
 
 /* The timer of a long backoff ends with its kernel. */
 static void lesson_09_kernels_that_end_in_their_backoff_leave_nothing_behind(void) {

@@ -138,6 +138,15 @@ static uint32_t state_of(rk_kernel_t kernel) {
   return state;
 }
 
+/* Memory of the process that is in use. */
+static long resident_bytes(void) {
+  long size = 0, resident = 0;
+  FILE *file = fopen("/proc/self/statm", "r");
+  if (file == NULL || fscanf(file, "%ld %ld", &size, &resident) != 2) resident = 0;
+  if (file != NULL) fclose(file);
+  return resident * sysconf(_SC_PAGESIZE);
+}
+
 /* A healthy call: everything else still works. */
 static int works(rk_kernel_t echo) {
   rk_message_t reply, request = check_message("well?", 5);
@@ -158,6 +167,7 @@ static void fixture_unused(void) {
   (void)metrics_of;
   (void)state_of;
   (void)works;
+  (void)resident_bytes;
   (void)fixture_unused;
   check_unused();
 }

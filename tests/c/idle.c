@@ -9,14 +9,6 @@ static uint64_t cpu_ns(void) {
          ((uint64_t)usage.ru_utime.tv_usec + (uint64_t)usage.ru_stime.tv_usec) * 1000u;
 }
 
-static long resident_bytes(void) {
-  long size = 0, resident = 0;
-  FILE *file = fopen("/proc/self/statm", "r");
-  if (file == NULL || fscanf(file, "%ld %ld", &size, &resident) != 2) resident = 0;
-  if (file != NULL) fclose(file);
-  return resident * sysconf(_SC_PAGESIZE);
-}
-
 static void lesson_19_idle_kernels_cost_no_cpu_and_little_memory(void) {
   rk_runtime_t *runtime = make_runtime(2);
   rk_launch_options_t options = options_for("echo", RK_MODE_EVENT_DRIVEN);
