@@ -54,7 +54,7 @@ preloaded() { # SKIPS PROGRAM
 # With a filter that leaves the step out it is needed all the same: without it the suites would run on the CPU.
 case "the simulated driver builds" in *"$filter"*) ;; *) [ -e "$sim/libcuda.so.1" ] || "$here/sim/build.sh" "$sim" ;; esac
 step "the simulated driver builds" "$here/sim/build.sh" "$sim"
-for program in one_conformance cuda_failure cuda_driver cuda_checkpoint; do
+for program in one_conformance cuda_failure cuda_driver cuda_checkpoint cuda_routes; do
   step "compile $program gcc-c99" compile gcc "-std=c99 -Wstrict-prototypes" "$program" "$program"
   step "compile $program clang-c++11" compile clang++ "-std=c++11 -x c++" "$program" "$program.cxx"
 done
@@ -71,6 +71,7 @@ step "a display's device" on_sim RKSIM_WATCHDOG=1 "$out/cuda_driver" watchdog
 step "a crowded device" on_sim RKSIM_HANG_LAUNCH=1 "$out/cuda_driver" crowded
 step "failures" on_sim RK_TEST_SLOW=1 "$out/cuda_failure"
 step "checkpoints between backends" on_sim "$out/cuda_checkpoint"
+step "routes and idleness" on_sim "$out/cuda_routes"
 on_cpu() { timeout 300 env LD_LIBRARY_PATH="$lib" RK_TEST_BACKEND=cpu "$out/one_conformance"; }
 step "one source on the CPU" on_cpu
 step "one source on the device" on_sim RK_TEST_BACKEND=cuda "$out/one_conformance"

@@ -12,7 +12,7 @@ mkdir -p "$out"
 cp "$lib" "$out/libringkernel.so"
 strip -g "$out/libringkernel.so"
 cp "$out/libringkernel.so" "$out/libringkernel.so.0"
-cp "$here/tests/c/one_handlers.h" "$here/examples-c/one_source/handler.c" "$here/tests/gpu/run.sh" "$out"
+cp "$here/tests/c/one_handlers.h" "$here/tests/c/routes_handlers.h" "$here/examples-c/one_source/handler.c" "$here/tests/gpu/run.sh" "$out"
 
 build() { # OUTPUT SOURCE...
   name=$1
@@ -21,7 +21,7 @@ build() { # OUTPUT SOURCE...
   cc -std=c99 -O2 -g -Wall -Wextra -I "$here/include" -I "$here/tests/c" "$@" -o "$out/$name" -L "$out" -lringkernel \
     -lpthread -ldl -lm -Wl,-rpath,'$ORIGIN'
 }
-for program in one_conformance cuda_failure cuda_code cuda_checkpoint; do build "$program" "$here/tests/c/$program.c"; done
+for program in one_conformance cuda_failure cuda_code cuda_checkpoint cuda_routes; do build "$program" "$here/tests/c/$program.c"; done
 for program in bench blocks; do build "$program" "$here/tests/gpu/$program.c"; done
 build cuda_echo "$here/examples-c/cuda_echo.c"
 build one_source "$here/examples-c/one_source/main.c" "$here/examples-c/one_source/handler.c"

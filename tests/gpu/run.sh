@@ -13,10 +13,12 @@ passed=0
 failed=0
 skipped=0
 n=20000
+routes=100000
 
 if [ -n "${RK_SIMULATED:-}" ]; then
   export LD_LIBRARY_PATH="$RK_SIMULATED:$here" RK_CUDA_POOL_BLOCKS=2 RKSIM_SMS=8
   n=200
+  routes=40000
   machine="a simulated device"
 else
   for folder in /usr/local/nvidia/lib64 /usr/lib/x86_64-linux-gnu /usr/lib64 /usr/lib/wsl/lib; do
@@ -79,6 +81,7 @@ if [ -z "${RK_SIMULATED:-}" ]; then
   if [ -e "$cubin" ]; then step "CUBIN" 60 ./cuda_code cubin "$cubin" echo; else step "CUBIN (no image for this device)" 1 sh -c 'exit 77'; fi
 fi
 step "checkpoints between backends" 120 env RK_TEST_HANDLERS="$here/one_handlers.h" ./cuda_checkpoint
+step "routes and idleness" 300 env RK_TEST_HANDLERS="$here/routes_handlers.h" RK_TEST_ROUTES=$routes ./cuda_routes
 step "failures" 400 ./cuda_failure
 step "example cuda_echo" 60 env RK_BACKEND=cuda ./cuda_echo
 step "example one_source" 60 env RK_BACKEND=cuda ./one_source handler.c
