@@ -323,20 +323,26 @@ impl<'a> Slot<'a> {
         self.slot.cast::<u8>().wrapping_add(SLOT_HEADER_SIZE)
     }
 
-    /// Writes its header.
+    /// Writes its header, all but the turn, where it is not what it is to be already ("Whose lines" in `ring/mod.rs`).
     ///
     /// # Safety
     /// The caller has claimed the slot and not published it (I3).
     #[inline(always)]
-    pub(crate) unsafe fn write_header(self, header: &Header) {
+    pub(crate) unsafe fn write_header(self, header: &Header, token: u64, meta: u64) {
         let slot = self.slot;
         // SAFETY: no one else touches these fields by I3.
         unsafe {
-            (&raw mut (*slot).correlation).write(header.correlation);
-            (&raw mut (*slot).source).write(header.source);
-            (&raw mut (*slot).payload_size).write(header.payload_size);
-            (&raw mut (*slot).tag).write(header.tag);
-            (&raw mut (*slot).timestamp).write(header.timestamp);
+            put(&raw mut (*slot).correlation, header.correlation);
+            put(&raw mut (*slot).source, header.source);
+            put(&raw mut (*slot).payload_size, header.payload_size);
+            put(&raw mut (*slot).tag, header.tag);
+            put(&raw mut (*slot).timestamp, header.timestamp);
+        }
+        if self.token().load(Ordering::Relaxed) != token {
+            self.token().store(token, Ordering::Relaxed);
+        }
+        if self.meta().load(Ordering::Relaxed) != meta {
+            self.meta().store(meta, Ordering::Relaxed);
         }
     }
 
@@ -350,11 +356,9 @@ impl<'a> Slot<'a> {
         // `copy` and not `copy_nonoverlapping`: an application may hand us a payload that lies in a loan.
         unsafe {
             match payload.len() {
-                // A cache line: read as a whole before it is written.
-                64 => self
-                    .payload()
-                    .cast::<[u64; 8]>()
-                    .write(payload.as_ptr().cast::<[u64; 8]>().read_unaligned()),
+                64 if payload.as_ptr().cast::<u64>().is_aligned() => {
+                    copy_line(payload.as_ptr().cast(), self.payload().cast());
+                }
                 size => std::ptr::copy(payload.as_ptr(), self.payload(), size),
             }
         }
@@ -376,6 +380,35 @@ impl<'a> Slot<'a> {
                 tag: (&raw const (*slot).tag).read(),
                 timestamp: (&raw const (*slot).timestamp).read(),
             }
+        }
+    }
+}
+
+/// Copies 64 bytes, all of which are read before any is written. They were mostly written just before: a load of more than was stored at once is
+/// not forwarded from the store but waits until it and all before it are in memory, also those to lines of the other core. Eight bytes are what
+/// most writers write at least.
+///
+/// # Safety
+/// Both places are valid and aligned.
+#[inline(always)]
+unsafe fn copy_line(from: *const u64, to: *mut u64) {
+    // SAFETY: by the caller's word. Volatile, or they become wider loads again.
+    unsafe {
+        let words: [u64; 8] = std::array::from_fn(|index| from.add(index).read_volatile());
+        to.cast::<[u64; 8]>().write(words);
+    }
+}
+
+/// Writes what is not there already.
+///
+/// # Safety
+/// `to` is valid, and nobody else touches it.
+#[inline(always)]
+unsafe fn put<T: PartialEq + Copy>(to: *mut T, value: T) {
+    // SAFETY: by the caller's word.
+    unsafe {
+        if to.read() != value {
+            to.write(value);
         }
     }
 }

@@ -13,9 +13,9 @@
 //! D. Vyukov, "Bounded MPMC queue" (2010), with *turns* in place of sequence numbers (as
 //! Folly's MPMCQueue has them): slot `p mod capacity` of position `p`, lap
 //! `L = p / capacity`, is published at `2L + 1`. With many receivers it is free for `p` when `turn == 2L` and released at
-//! `2(L + 1)`, which is "free" for the next lap. A single receiver releases in order, so `head` says all of that; it writes
-//! nothing into a slot, and senders, who keep what they last saw of `head`, read nothing there: a slot's lines go one way,
-//! once (the cached index is that of MCRingBuffer: P. Lee, T. Bu, G. Chandranmenon, 2010).
+//! `2(L + 1)`, which is "free" for the next lap. A single receiver releases in order, so `head` says all of that; it changes
+//! nothing in a slot, and senders keep what they last saw of `head`
+//! (the cached index is that of MCRingBuffer: P. Lee, T. Bu, G. Chandranmenon, 2010).
 //! Fresh zeroed memory is a ring whose slots are free for lap 0, so a ring of a million slots touches no page until it
 //! is used.
 //!
@@ -54,6 +54,17 @@
 //! W1 and R2 are for rings with many receivers (output), W4 to W6 and R3 for those with one (input), which releases in order:
 //! there `head = h` says that every slot below h is released. `tests/loom` checks conservation and order with more messages than slots,
 //! and that weakening any label to Relaxed is seen to fail.
+//!
+//! # Whose lines
+//! A store to a line that another core has read since is waited for, in order with all other stores, one line after the other, and
+//! fetching the line for writing does not help, as this core still has it to read. So three things are done about how many such waits a
+//! message costs (figures in `docs/performance.md`):
+//! * A receiver that keeps up writes to each line, before it releases the slot, what is in it ([`Ring::take_lines`]): from then
+//!   on its core has the line alone, and the next sender's store fetches it like any other, many at a time. By I3 the slot is the receiver's
+//!   until then, and a word that does not change needs no order.
+//! * A sender writes of a header only what is not there already; the header of the lap before mostly is. By I3 nobody else
+//!   changes it between the look and the store; who settles a loan changes its token, but only before the position is published.
+//! * A sender's path has few stores of its own: those under way at once are a fixed number, whatever they go to.
 //!
 //! # Closing
 //! `close` sets bit 63 of `tail` by an atomic or; the compare-and-swap of W2 fails against it, so after `close`

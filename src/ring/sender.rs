@@ -156,8 +156,10 @@ impl Ring {
         self.hasten(position, header, payload, token, meta);
         // SAFETY: claimed and unpublished, by the caller's word.
         unsafe {
-            self.memory.at(self.index(position)).write_payload(payload);
-            self.write_and_publish(position, header, token, meta);
+            let slot = self.memory.at(self.index(position));
+            slot.write_payload(payload);
+            slot.write_header(header, token, meta);
+            slot.turn().store(self.free_turn(position) + 1, order(Label::W3, Ordering::Release));
         }
     }
 
@@ -189,9 +191,7 @@ impl Ring {
     unsafe fn write_and_publish(&self, position: u64, header: &Header, token: u64, meta: u64) {
         let (slot, published) = (self.memory.at(self.index(position)), self.free_turn(position) + 1);
         // SAFETY: claimed and unpublished, by the caller's word.
-        unsafe { slot.write_header(header) };
-        slot.token().store(token, Ordering::Relaxed);
-        slot.meta().store(meta, Ordering::Relaxed);
+        unsafe { slot.write_header(header, token, meta) };
         slot.turn().store(published, order(Label::W3, Ordering::Release));
     }
 
@@ -251,14 +251,30 @@ impl Ring {
         self.memory.hasten(position, &header, words);
     }
 
+    /// Publishes positions as holding no message.
+    ///
+    /// # Safety
+    /// The caller owns them, and they are not published.
+    #[cold]
+    #[inline(never)]
+    unsafe fn skip(&self, first: u64, end: u64) {
+        let skipped = Header { payload_size: SLOT_SKIPPED, ..Header::default() };
+        for position in first..end {
+            // SAFETY: by the caller's word.
+            unsafe { self.publish_kept(position, &skipped, 0, 0) };
+        }
+    }
+
     /// Publishes a position as holding no message; its token stays as it is.
     ///
     /// # Safety
     /// As [`Ring::publish_kept`], except that the loan's holder may still write to the payload.
     pub(crate) unsafe fn publish_skipped(&self, position: u64) {
         let skipped = Header { payload_size: SLOT_SKIPPED, ..Header::default() };
+        let slot = self.memory.at(self.index(position));
+        let (token, meta) = (slot.token().load(Ordering::Relaxed), slot.meta().load(Ordering::Relaxed));
         // SAFETY: claimed and unpublished, by the caller's word.
-        unsafe { self.memory.at(self.index(position)).write_header(&skipped) };
+        unsafe { slot.write_header(&skipped, token, meta) };
         let published = self.free_turn(position) + 1;
         self.turn(position).store(published, order(Label::W3, Ordering::Release));
     }
@@ -289,13 +305,12 @@ impl Claim<'_> {
     }
 
     /// Publishes the next position as holding no message.
-    #[cold]
     pub(crate) fn skip(&mut self) {
         assert!(self.next < self.end, "more skipped than claimed");
-        let skipped = Header { payload_size: SLOT_SKIPPED, ..Header::default() };
-        // SAFETY: this claim owns the position.
-        unsafe { self.ring.publish_kept(self.next, &skipped, 0, 0) };
+        let position = self.next;
         self.next += 1;
+        // SAFETY: this claim owned the position.
+        unsafe { self.ring.skip(position, position + 1) };
     }
 
     /// Keeps the next position open with a token: somebody publishes it later by
@@ -313,8 +328,10 @@ impl Claim<'_> {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        while self.next < self.end {
-            self.skip();
+        // By value: a claim that nobody has the address of needs no memory, and no store for each message.
+        if self.next < self.end {
+            // SAFETY: this claim owns the positions.
+            unsafe { self.ring.skip(self.next, self.end) };
         }
     }
 }

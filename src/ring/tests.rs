@@ -298,6 +298,49 @@ fn rings_that_are_parked_lose_and_double_nothing() {
 }
 
 #[test]
+fn a_message_arrives_whole_whatever_was_in_its_slot_before() {
+    let ring = Ring::new(4, 256).expect("memory");
+    let mut seed = 0x2545_f491_4f6c_dd15_u64;
+    let mut random = move |below: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed % below
+    };
+    for number in 0..4000_u64 {
+        // Few values, so that what was there before is the same as often as not.
+        let size = [0, 7, 8, 64, 65, 200, 256][random(7) as usize];
+        let header = Header {
+            correlation: random(2) << 40,
+            source: random(2) * u64::MAX,
+            payload_size: size as u32,
+            tag: random(2) as u32,
+            timestamp: crate::layout::RkTimestamp {
+                physical_ns: random(2) << 33,
+                logical: random(2) as u32,
+                node: random(2) as u32,
+            },
+        };
+        let (token, meta, odd) = (random(2) << 35, random(2), random(2) as usize);
+        let bytes: Vec<u8> = (0..size + odd as u64).map(|at| (at * 7 + number) as u8).collect();
+        // At an odd address, too.
+        let sent = &bytes[odd..];
+        ring.claim_batch(1).expect("room").publish(&header, sent, token, meta);
+        // SAFETY: this thread is the only receiver.
+        let received = unsafe { ring.peek() }.expect("published");
+        assert_eq!((received.header, received.token, received.meta), (header, token, meta));
+        assert_eq!(bytes_of(&received), sent);
+        if random(2) == 0 {
+            // SAFETY: as above, and of that size.
+            unsafe { ring.take_lines(header.payload_size) };
+            assert_eq!((bytes_of(&received), ring.meta(number).load(Ordering::Relaxed)), (sent, meta));
+        }
+        // SAFETY: as above, and a message is at head.
+        unsafe { ring.advance() };
+    }
+}
+
+#[test]
 fn only_an_empty_ring_is_parked_and_a_closed_one_stays_as_it_is() {
     let ring = short_ring();
     let mut lent = ring.claim_batch(1).expect("room");

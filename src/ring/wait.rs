@@ -77,7 +77,16 @@ impl EventCount {
 
     /// Looks without sleeping: a short spin and a few yields.
     pub(crate) fn poll<T>(look: &mut impl FnMut() -> Option<T>) -> Option<T> {
-        for round in 0..SPIN_ROUNDS + YIELD_ROUNDS {
+        Self::poll_from(0, look)
+    }
+
+    /// The same for something that a thread does which has just been woken: it takes longer than a spin, and perhaps needs this CPU.
+    pub(crate) fn poll_woken<T>(look: &mut impl FnMut() -> Option<T>) -> Option<T> {
+        Self::poll_from(SPIN_ROUNDS, look)
+    }
+
+    fn poll_from<T>(first: u32, look: &mut impl FnMut() -> Option<T>) -> Option<T> {
+        for round in first..SPIN_ROUNDS + YIELD_ROUNDS {
             if let Some(found) = look() {
                 return Some(found);
             }

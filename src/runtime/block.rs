@@ -215,26 +215,6 @@ impl Block {
             None => self.gate.is_running(),
         }
     }
-
-    /// Notes how long a run took, for what is usual: a running median by steps of an eighth, so that a run that was interrupted is
-    /// not taken for a long one (Robbins and Monro's approximation with steps in proportion).
-    pub(crate) fn note_usual(&self, ns: u64) {
-        let before = self.usual_ns.load(Ordering::Relaxed);
-        let step = before / 8 + 1;
-        let next = match before {
-            u64::MAX => ns,
-            _ if ns > before => (before + step).min(ns),
-            _ => (before - step.min(before)).max(ns),
-        };
-        self.usual_ns.store(next, Ordering::Relaxed);
-    }
-
-    /// Notes how long a handler took at most.
-    pub(crate) fn note_pace(&self, ns: u64) {
-        let before = self.pace_ns.load(Ordering::Relaxed);
-        let faded = if before == u64::MAX { 0 } else { before - before / 8 };
-        self.pace_ns.store(ns.max(faded), Ordering::Relaxed);
-    }
 }
 
 /// Why the turns of a runner ended.
@@ -519,9 +499,15 @@ impl Turn<'_> {
         until: Option<&dyn Fn() -> bool>,
     ) -> usize {
         let phase = Kernel::phase(control);
+        // Not for a helper, who is the next sender himself.
+        let keeps_up = until.is_none() && known.saturating_sub(received.position) < ring.capacity() / 2;
         loop {
             ring.fetch_ahead(received.position, known);
             self.take(session, &received, phase, control);
+            if keeps_up && !received.is_skipped() {
+                // SAFETY: the gate makes this thread the single receiver, and this is what is at head.
+                unsafe { ring.take_lines(received.header.payload_size) };
+            }
             // SAFETY: the gate makes this thread the single receiver, and a message was peeked.
             unsafe { ring.advance() };
             // After each message: the next one may wait for the very sender that waits here.

@@ -4,6 +4,8 @@
 //! count of launches, so no handle is ever issued twice. The data plane works on the kernel under a hazard
 //! pointer and takes a share only to wait; see `table.rs`.
 
+use std::cell::Cell;
+
 use super::help::{help, help_receiver, is_short, look_for_news};
 use super::kernel::{Kernel, Parts};
 use super::lease;
@@ -13,7 +15,8 @@ use super::table::{Held, Table};
 use super::{block, blocking, calls, context};
 use crate::error::{self, Error, Result};
 use crate::layout::*;
-use crate::limits::{COARSE_SURE_NS, FULL_LOOKS, FULL_SPINS, HANDLE_INDEX_BITS, TABLE_CHUNK};
+use crate::limits::{COARSE_SURE_NS, FULL_LOOKS, FULL_SPINS, HANDLE_INDEX_BITS, RESTED_NS, TABLE_CHUNK};
+use crate::ring::EventCount;
 use crate::sync::{Arc, AtomicU64, Ordering, fence, monotonic_coarse_ns, monotonic_ns};
 
 static KERNELS: Table<Kernel, { (1 << HANDLE_INDEX_BITS) / TABLE_CHUNK }> = Table::new();
@@ -177,8 +180,9 @@ impl KernelHandle {
     /// `rk_send`, if it takes no more than a place in the queue. False: nothing was done.
     #[inline]
     pub fn quick_send(self, message: &Outgoing<'_>) -> bool {
-        KERNELS.with(self.index(), |kernel| kernel.handle == self.0 && kernel.quick_send(message, None))
-            == Some(true)
+        KERNELS
+            .peek(self.index())
+            .is_some_and(|kernel| kernel.handle == self.0 && kernel.quick_send(message, None))
     }
 
     /// `rk_send`.
@@ -223,9 +227,9 @@ impl KernelHandle {
     /// The same from a handler of a kernel.
     #[inline]
     pub(crate) fn quick_send_from(self, source: &Kernel, message: &Outgoing<'_>) -> bool {
-        let sent = KERNELS
-            .with(self.index(), |kernel| kernel.handle == self.0 && kernel.quick_send(message, Some(source)));
-        sent == Some(true)
+        KERNELS
+            .peek(self.index())
+            .is_some_and(|kernel| kernel.handle == self.0 && kernel.quick_send(message, Some(source)))
     }
 
     /// `rk_send_batch`, as far as it takes no more than places in the queue: how many were sent.
@@ -391,7 +395,9 @@ impl KernelHandle {
         } else if !help(&kernel, block, timeout_ns, &|| call.is_done()) {
             kernel.announce(block);
         }
-        conclude(call, &kernel, deadline, timeout_ns)
+        let mut look = || call.is_done().then_some(());
+        let is_there = await_reply(&call, deadline, || EventCount::poll(&mut look));
+        conclude(call, &kernel, is_there, timeout_ns)
     }
 
     /// `rk_call` of a kernel of this process from outside of handlers, as far as it takes no sleep. Some: what is left to do, with
@@ -426,11 +432,14 @@ impl KernelHandle {
         let helps = kernel.may_be_helped()
             && (!is_timed || is_short(block, timeout_ns))
             && (block.gate.enter_idle() || block.gate.enter_queued());
+        let mut slept = false;
         if helps {
             error::set_aside(|| block::run(&kernel, index, Some(&|| call.is_done())));
         } else {
+            slept = block.gate.is_idle() && has_rested();
             kernel.announce(index);
-            crate::ring::EventCount::poll(&mut || call.is_done().then_some(()));
+            let mut look = || call.is_done().then_some(());
+            let _ = if slept { EventCount::poll_woken(&mut look) } else { EventCount::poll(&mut look) };
         }
         let mut is_late = false;
         if is_timed {
@@ -447,7 +456,7 @@ impl KernelHandle {
             out(&message);
             return None;
         }
-        Some(Some(Pending { call, kernel, timeout_ns, begun_ns, is_late }))
+        Some(Some(Pending { call, kernel, timeout_ns, begun_ns, is_late, slept }))
     }
 }
 
@@ -458,6 +467,8 @@ pub struct Pending {
     timeout_ns: u64,
     begun_ns: u64,
     is_late: bool,
+    /// The block's thread slept: what it does takes longer than it is worth to look for it.
+    slept: bool,
 }
 
 impl Pending {
@@ -473,13 +484,16 @@ impl Pending {
                 monotonic_ns().saturating_add(left_ns)
             }
         };
-        conclude(self.call, &self.kernel, deadline, self.timeout_ns)
+        let mut look = || self.call.is_done().then_some(());
+        let poll = || if self.slept { None } else { EventCount::poll(&mut look) };
+        let is_there = await_reply(&self.call, deadline, poll);
+        conclude(self.call, &self.kernel, is_there, self.timeout_ns)
     }
 }
 
 /// Waits for a reply and takes it.
-fn conclude(mut call: calls::Call, kernel: &Kernel, deadline: u64, timeout_ns: u64) -> Result<RkMessage> {
-    if !await_reply(&call, deadline) {
+fn conclude(mut call: calls::Call, kernel: &Kernel, is_there: bool, timeout_ns: u64) -> Result<RkMessage> {
+    if !is_there {
         return Err(Error::Timeout { what: "the call", name: Arc::clone(&kernel.id), timeout_ns });
     }
     if let Some(message) = call.view() {
@@ -493,8 +507,17 @@ fn look_away() {
     (0..FULL_SPINS).for_each(|_| crate::sync::spin_loop());
 }
 
-/// Waits for a reply; false when the time was over first.
-fn await_reply(call: &calls::Call, deadline: u64) -> bool {
+/// Whether this thread's last call to a block at rest is so long ago that the block's thread sleeps by now, and is not about to.
+fn has_rested() -> bool {
+    thread_local! {
+        static LAST_NS: Cell<u64> = const { Cell::new(0) };
+    }
+    let now = monotonic_ns();
+    now.saturating_sub(LAST_NS.replace(now)) > RESTED_NS
+}
+
+/// Waits for a reply, before it sleeps by `poll`; false when the time was over first.
+fn await_reply(call: &calls::Call, deadline: u64, poll: impl FnOnce() -> Option<()>) -> bool {
     if call.is_done() {
         // A helper may have overrun the time.
         return deadline == u64::MAX || deadline == 0 || monotonic_ns() <= deadline;
@@ -502,8 +525,7 @@ fn await_reply(call: &calls::Call, deadline: u64) -> bool {
     if deadline == 0 {
         return false;
     }
-    let mut look = || call.is_done().then_some(());
-    crate::ring::EventCount::poll(&mut look).is_some() || blocking::section(|| call.sleep(deadline))
+    poll().is_some() || blocking::section(|| call.sleep(deadline))
 }
 
 /// What a call answers that has no reply. By the reason first: a handler may return any status.

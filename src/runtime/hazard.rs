@@ -211,13 +211,16 @@ impl Record {
     /// `body` must not wait. The record must not be in use (see [`Record::is_used`]).
     #[inline(always)]
     pub(crate) fn protect<T, R>(&self, source: &AtomicPtr<T>, body: impl FnOnce(&T) -> R) -> Option<R> {
+        let named = self.name(source)?;
+        Some(body(&named))
+    }
+
+    /// What `source` points to, if anything; it is not freed as long as the value is. Who has it must not wait; the record
+    /// must not be in use.
+    #[inline(always)]
+    pub(crate) fn name<T>(&self, source: &AtomicPtr<T>) -> Option<Named<'_, T>> {
         debug_assert!(!self.is_used());
-        let pointer = name(&self.named, source)?;
-        let name = Named(self);
-        // SAFETY: linked after it was named, so whoever unlinks it waits for the name (the file's head).
-        let result = body(unsafe { &*pointer });
-        drop(name);
-        Some(result)
+        Some(Named { record: self, pointer: name(&self.named, source)? })
     }
 
     /// Whether it holds something now.
@@ -245,12 +248,25 @@ fn name<T>(place: &AtomicPtr<()>, source: &AtomicPtr<T>) -> Option<*mut T> {
     }
 }
 
-/// Takes the name away, also when the body panics.
-struct Named<'a>(&'a Record);
+/// An object that a record names; the name is taken away at its end, also by a panic.
+pub(crate) struct Named<'a, T> {
+    record: &'a Record,
+    pointer: *const T,
+}
 
-impl Drop for Named<'_> {
+impl<T> std::ops::Deref for Named<'_, T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        // SAFETY: linked after it was named, so whoever unlinks it waits for the name (the file's head).
+        unsafe { &*self.pointer }
+    }
+}
+
+impl<T> Drop for Named<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.0.named.store(std::ptr::null_mut(), order(Label::H3, Ordering::Release));
+        self.record.named.store(std::ptr::null_mut(), order(Label::H3, Ordering::Release));
     }
 }

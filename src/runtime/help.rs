@@ -88,3 +88,25 @@ pub(crate) fn help_receiver(kernel: &Arc<Kernel>, timeout_ns: u64) {
         }
     }
 }
+
+impl block::Block {
+    /// Notes how long a run took, for what is usual: a running median by steps of an eighth, so that a run that was interrupted is
+    /// not taken for a long one (Robbins and Monro's approximation with steps in proportion).
+    pub(crate) fn note_usual(&self, ns: u64) {
+        let before = self.usual_ns.load(Ordering::Relaxed);
+        let step = before / 8 + 1;
+        let next = match before {
+            u64::MAX => ns,
+            _ if ns > before => (before + step).min(ns),
+            _ => (before - step.min(before)).max(ns),
+        };
+        self.usual_ns.store(next, Ordering::Relaxed);
+    }
+
+    /// Notes how long a handler took at most.
+    pub(crate) fn note_pace(&self, ns: u64) {
+        let before = self.pace_ns.load(Ordering::Relaxed);
+        let faded = if before == u64::MAX { 0 } else { before - before / 8 };
+        self.pace_ns.store(ns.max(faded), Ordering::Relaxed);
+    }
+}

@@ -416,9 +416,10 @@ impl Kernel {
             source: source.map_or(0, |source| source.kernel.handle),
             payload_size: message.payload.len() as u32,
             tag: message.tag,
-            timestamp: match self.options.has(RK_LAUNCH_TIMESTAMPS) {
-                false => RkTimestamp::default(),
-                true => self.stamp(source),
+            timestamp: match source {
+                _ if !self.options.has(RK_LAUNCH_TIMESTAMPS) => RkTimestamp::default(),
+                None => self.stamp_of_host(),
+                Some(source) => Self::stamp_of(source),
             },
         }
     }

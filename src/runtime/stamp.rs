@@ -6,18 +6,18 @@ use crate::layout::RkTimestamp;
 use crate::sync::{unix_coarse_ns, unix_ns};
 
 impl Kernel {
-    /// Of a message to this kernel.
+    /// Of a message of the host to this kernel.
     #[inline(never)]
-    pub(super) fn stamp(&self, source: Option<Source<'_>>) -> RkTimestamp {
-        match source {
-            // A handler that calls a kernel says it after what it has seen and said.
-            None => {
-                context::with_innermost(|kernel| self.core.host_clock.tick_after(&kernel.clock, unix_ns()))
-                    .unwrap_or_else(|| self.core.host_clock.tick(unix_ns()))
-            }
-            Some(Source { stamp: Some(stamp), .. }) => stamp,
-            Some(Source { kernel, .. }) => kernel.tick(),
-        }
+    pub(super) fn stamp_of_host(&self) -> RkTimestamp {
+        // A handler that calls a kernel says it after what it has seen and said.
+        context::with_innermost(|kernel| self.core.host_clock.tick_after(&kernel.clock, unix_ns()))
+            .unwrap_or_else(|| self.core.host_clock.tick(unix_ns()))
+    }
+
+    /// Of a message of a kernel to this kernel.
+    #[inline(never)]
+    pub(super) fn stamp_of(source: Source<'_>) -> RkTimestamp {
+        source.stamp.unwrap_or_else(|| source.kernel.tick())
     }
 
     /// The next time of its clock; what the host has got, also by a call from a handler, is earlier.

@@ -9,7 +9,7 @@
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 
-use super::hazard::{Domain, Record, Retired};
+use super::hazard::{Domain, Named, Record, Retired};
 use crate::limits::TABLE_CHUNK;
 use crate::sync::{Arc, AtomicPtr, Mutex, Ordering, lock};
 
@@ -166,6 +166,13 @@ impl<T, const CHUNKS: usize> Table<T, CHUNKS> {
     #[inline]
     pub(crate) fn with<R>(&self, index: u32, body: impl FnOnce(&T) -> R) -> Option<R> {
         record().protect_nested(self.slot(index)?, body)
+    }
+
+    /// The object, for who uses it in place and does not wait; `None` also if this thread uses one already.
+    #[inline(always)]
+    pub(crate) fn peek(&self, index: u32) -> Option<Named<'static, T>> {
+        let record = record();
+        if record.is_used() { None } else { record.name(self.slot(index)?) }
     }
 
     /// The object, for as long as the caller waits for something of it.

@@ -4,6 +4,7 @@
 # Every program compiles as C99 and as C++11 with gcc and with clang; all run as gcc's C99, the conformance and
 # misuse suites in the other three too, then with a debug build of the library, under valgrind, and with the
 # address and undefined behaviour sanitizers on the C side.
+# What only compiles, or is told not to look at the clock closely (RK_TEST_SLOW), runs in two lanes at a time.
 set -eu
 
 lib=$1
@@ -32,14 +33,40 @@ step() {
   shift
   case $name in *"$filter"*) ;; *) return 0 ;; esac
   began=$(date +%s)
-  if "$@" > "$out/log" 2>&1; then
+  if "$@" > "$out/log$lane" 2>&1; then
     passed=$((passed + 1))
     echo "ok $name ($(($(date +%s) - began)) s)"
   else
     failed=$((failed + 1))
     echo "FAILED $name"
-    cat "$out/log"
+    cat "$out/log$lane"
   fi
+}
+
+# lanes FUNCTION PROGRAM...: the function's steps for each program, two programs at a time.
+lane=
+lanes() {
+  each=$1
+  shift
+  for lane in 1 2; do
+    (
+      passed=0
+      failed=0
+      number=0
+      for program; do
+        number=$((number + 1))
+        [ $((number % 2 + 1)) -ne "$lane" ] || "$each" "$program"
+      done
+      echo "$passed $failed" > "$out/counts$lane"
+    ) &
+  done
+  wait
+  for lane in 1 2; do
+    read -r of_lane failed_in_lane < "$out/counts$lane"
+    passed=$((passed + of_lane))
+    failed=$((failed + failed_in_lane))
+  done
+  lane=
 }
 
 compile() { # COMPILER FLAGS PROGRAM OUTPUT
@@ -49,12 +76,14 @@ compile() { # COMPILER FLAGS PROGRAM OUTPUT
 
 step "names of the header" "$here/names.sh" "$include"
 
-for program in $programs; do
-  step "compile $program gcc-c99" compile gcc "-std=c99 -Wstrict-prototypes" "$program" "$out/$program.gcc-c99"
-  step "compile $program clang-c99" compile clang "-std=c99 -Wstrict-prototypes" "$program" "$out/$program.clang-c99"
-  step "compile $program gcc-c++11" compile g++ "-std=c++11 -x c++" "$program" "$out/$program.gcc-cxx11"
-  step "compile $program clang-c++11" compile clang++ "-std=c++11 -x c++" "$program" "$out/$program.clang-cxx11"
-done
+compiled() {
+  step "compile $1 gcc-c99" compile gcc "-std=c99 -Wstrict-prototypes" "$1" "$out/$1.gcc-c99"
+  step "compile $1 clang-c99" compile clang "-std=c99 -Wstrict-prototypes" "$1" "$out/$1.clang-c99"
+  step "compile $1 gcc-c++11" compile g++ "-std=c++11 -x c++" "$1" "$out/$1.gcc-cxx11"
+  step "compile $1 clang-c++11" compile clang++ "-std=c++11 -x c++" "$1" "$out/$1.clang-cxx11"
+}
+# shellcheck disable=SC2086  # programs are words, here and below
+lanes compiled $programs
 
 # A hang is caught by each test's own alarm; this is for what hangs outside of one.
 run() { timeout 900 "$@"; }
@@ -62,18 +91,21 @@ run() { timeout 900 "$@"; }
 for program in $programs; do
   [ "$program" = soak ] || step "run $program" run "$out/$program.gcc-c99"
 done
-for program in layout $suites; do
+# What differs here is how the header is compiled; how long things take was looked at above.
+varied() {
   for variant in clang-c99 gcc-cxx11 clang-cxx11; do
-    step "run $program $variant" run "$out/$program.$variant"
+    step "run $1 $variant" env RK_TEST_SLOW=1 timeout 900 "$out/$1.$variant"
   done
-done
+}
+lanes varied layout $suites
 
 # lesson 7: the same answers from a debug build, where an overflow is a panic.
 mkdir -p "$out/debug"
 ln -sf "$debug/libringkernel.so" "$out/debug/libringkernel.so.0"
-for program in $suites stress stress_kernels stress_streams stress_events; do
-  step "debug library $program" env RK_TEST_SLOW=1 LD_LIBRARY_PATH="$out/debug" timeout 900 "$out/$program.gcc-c99"
-done
+debugged() {
+  step "debug library $1" env RK_TEST_SLOW=1 LD_LIBRARY_PATH="$out/debug" timeout 900 "$out/$1.gcc-c99"
+}
+lanes debugged $suites stress stress_kernels stress_streams stress_events
 
 exception() {
   g++ -std=c++11 $warnings -g -I "$include" "$here/foreign_exception.cpp" -o "$out/foreign_exception" \
@@ -86,16 +118,18 @@ grind() {
   RK_TEST_SLOW=1 timeout 900 valgrind --quiet --leak-check=full --show-leak-kinds=definite \
     --errors-for-leak-kinds=definite --error-exitcode=99 --fair-sched=yes "$@"
 }
-for program in layout $suites stress_events; do
-  step "valgrind $program" grind "$out/$program.gcc-c99"
-done
+ground() {
+  step "valgrind $1" grind "$out/$1.gcc-c99"
+}
+lanes ground layout $suites stress_events
 
-for program in $suites stress stress_kernels stress_streams stress_events; do
-  step "compile $program sanitized" compile gcc \
-    "-std=c99 -fsanitize=address,undefined -fno-sanitize-recover=all" "$program" "$out/$program.san"
+sanitized() {
+  step "compile $1 sanitized" compile gcc \
+    "-std=c99 -fsanitize=address,undefined -fno-sanitize-recover=all" "$1" "$out/$1.san"
   # The library's threads may have been stopped in the middle of anything when the process ends.
-  step "sanitized $program" env RK_TEST_SLOW=1 ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 timeout 900 "$out/$program.san"
-done
+  step "sanitized $1" env RK_TEST_SLOW=1 ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 timeout 900 "$out/$1.san"
+}
+lanes sanitized $suites stress stress_kernels stress_streams stress_events
 
 # Not through a pipe: its status would be that of the last command.
 soak() {

@@ -74,6 +74,9 @@ if fetch > "$out/log" 2>&1; then
     for handler in one_echo one_count one_mortal one_work one_emit one_relay one_times one_ask one_sum one_barrier one_rules; do
       step "NVRTC, $arch: $handler" silent "$here/../c/one_handlers.h" $handler $arch
     done
+    for handler in routes_walk routes_count routes_fill routes_press; do
+      step "NVRTC, $arch: $handler" silent "$here/../c/routes_handlers.h" $handler $arch
+    done
     step "NVRTC, $arch: one_source" silent "$here/../../examples-c/one_source/handler.c" on_samples $arch
   done
   users_line() { ! nvrtc "$out/bad.cu" bad sm_90 "$out/none" > "$out/said" 2>&1 && grep -q 'handler.cu(4)' "$out/said"; }

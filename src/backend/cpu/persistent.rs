@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 
 use crate::error::{Error, Result};
+use crate::limits::STREAM_MIN;
 use crate::process;
 use crate::runtime::block::{self, After};
 use crate::runtime::kernel::{Driver, Kernel, Phase};
@@ -36,7 +37,7 @@ impl Persistent {
         let mut threads = lock(&self.threads);
         threads.retain(|thread| !thread.is_finished());
         for index in 0..kernel.options.grid_size {
-            // Nobody but its thread runs it, and that leaves seldom.
+            // Nobody but its thread runs it; until that has left after a few messages it is taken to leave seldom.
             kernel.block(index).gate.become_light();
             let of_thread = Arc::clone(kernel);
             let thread = process::spawn("rk-block", move || live(&of_thread, index)).map_err(|error| {
@@ -97,12 +98,23 @@ fn while_handed_over(kernel: &Arc<Kernel>, index: u32) {
     let block = kernel.block(index);
     while block.gate.await_hand_over() {
         block.counters.invocations.bump();
+        let before = block.counters.processed.get();
+        let is_stream = || block.counters.processed.get() - before >= STREAM_MIN as u64;
         loop {
             match block::turns(kernel, index, None) {
                 After::Done => return block::finish(kernel, index),
                 After::Requeue => continue,
-                After::Idle | After::Waited if watch(kernel, index) => continue,
+                After::Idle | After::Waited if watch(kernel, index) => {
+                    if is_stream() {
+                        block.gate.become_light();
+                    }
+                    continue;
+                }
                 After::Idle | After::Waited => {}
+            }
+            // Who leaves after a few messages does so often: then their fences are cheaper than a system call for each leave.
+            if kernel.options.wait != WaitStrategy::Spin && !is_stream() {
+                block.gate.become_full();
             }
             block::leave(kernel, block);
             if !(block::has_work(kernel, index) && block.gate.enter_idle()) {

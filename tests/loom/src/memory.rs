@@ -118,10 +118,16 @@ impl Slot {
         std::ptr::null_mut()
     }
 
-    pub(crate) unsafe fn write_header(&self, header: &Header) {
+    pub(crate) unsafe fn write_header(&self, header: &Header, token: u64, meta: u64) {
         assert!(!self.is_nothing, "a message where there is nothing");
         // SAFETY: loom checks that the access is exclusive.
         self.body.with_mut(|body| unsafe { *body = *header });
+        // Only what is not there already, as in the library.
+        for (word, value) in [(&self.token, token), (&self.meta, meta)] {
+            if word.load(Ordering::Relaxed) != value {
+                word.store(value, Ordering::Relaxed);
+            }
+        }
     }
 
     pub(crate) unsafe fn write_payload(&self, _payload: &[u8]) {}
