@@ -325,7 +325,8 @@ static uint64_t four_batched(void *of, uint64_t count) {
   return from_four(count, BATCH);
 }
 
-int main(void) {
+/* With the argument "line" only the first. */
+int main(int argc, char **argv) {
   pthread_t thread;
   uint64_t i;
   bench_begin();
@@ -333,6 +334,7 @@ int main(void) {
   bench_case("bare", "a cache line there and back", bench_count(1000000), trips, NULL);
   __atomic_store_n(&line.stop, 1, __ATOMIC_RELAXED);
   pthread_join(thread, NULL);
+  if (argc > 1 && strcmp(argv[1], "line") == 0) return 0;
   futexes();
   EXPECT(pthread_create(&thread, NULL, drain, NULL) == 0);
   bench_case("bare", "a ring, one by one", bench_count(4000000), singly, NULL);

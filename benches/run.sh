@@ -30,9 +30,14 @@ began=$(date +%s)
 busy_before=$(busy)
 own > "$out/own"
 own_before=$(cat "$out/own")
+# On a virtual machine the CPUs may be near each other at one time and far apart at another: what a line took before and after each question.
+lines=
+line() { RK_BENCH_SCALE=0.05 RK_BENCH_ROUNDS=3 "$out/bare" line | awk -F '\t' '{ printf "%.0f", $3 }'; }
 measure() {
   echo "$1 ..." >&2
+  before=$(line)
   "$out/$1" > "$out/part.tsv" || { echo "$1 failed" >&2; exit 1; }
+  lines="$lines${lines:+, }$1 $before and $(line)"
 }
 
 measure bare
@@ -68,7 +73,8 @@ model=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
 machine="$(uname -m), $(nproc) CPUs, ${model:-unknown model}, Linux $(uname -r)"
 HEAD="$machine, $(date +%F), commit $commit, scale ${RK_BENCH_SCALE:-1}, rounds ${RK_BENCH_ROUNDS:-7}
 Nanoseconds for each operation unless a figure says otherwise; 64 bytes each unless it says otherwise. '/ goal' is the median divided by the goal: at most 1 is reached.
-$others" \
+$others
+A cache line there and back took, in nanoseconds before and after each question: $lines." \
   awk -v md="$out/results.md" -v svg="$out/results.svg" -f "$here/report.awk" "$here/goals.txt" "$results"
 if [ -n "${RK_BENCH_RESULTS:-}" ]; then
   mkdir -p "$RK_BENCH_RESULTS"
