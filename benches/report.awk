@@ -154,8 +154,8 @@ END {
   for (i = 1; i <= n; i++) {
     if (key[i] != "bare: a cache line there and back" || !(key[i] in again)) continue
     moved = again[key[i]] / median[i]; if (moved < 1) moved = 1 / moved
-    if (moved > 1.5) { put(sprintf("**The machine changed meanwhile: a cache line there and back took %s ns before and %s ns after. Do not trust these figures.**", figure(median[i]), figure(again[key[i]]))); put("") }
-    else { put(sprintf("A cache line there and back took %s ns before and %s ns after.", figure(median[i]), figure(again[key[i]]))); put("") }
+    if (moved > 1.5) { put(sprintf("**The machine changed meanwhile: a cache line there and back took %s ns before calls and %s ns after. Do not trust figures beside it.**", figure(median[i]), figure(again[key[i]]))); put("") }
+    else { put(sprintf("A cache line there and back took %s ns before calls and %s ns after.", figure(median[i]), figure(again[key[i]]))); put("") }
   }
   rows()
   chart()
