@@ -4,7 +4,7 @@
 # Every program compiles as C99 and as C++11 with gcc and with clang; all run as gcc's C99, the conformance and
 # misuse suites in the other three too, then with a debug build of the library, under valgrind, and with the
 # address and undefined behaviour sanitizers on the C side.
-# What only compiles, or is told not to look at the clock closely (RK_TEST_SLOW), runs in two lanes at a time.
+# What only compiles, what stresses, and what is told not to look at the clock closely (RK_TEST_SLOW), runs in two lanes at a time.
 set -eu
 
 lib=$1
@@ -22,7 +22,9 @@ suites="conformance_message conformance_call conformance_handler conformance_lif
 conformance_batch conformance_counts conformance_process conformance_reentry conformance_route conformance_shutdown \
 conformance_state conformance_time conformance_end conformance_events conformance_restart conformance_pipeline \
 conformance_checkpoint conformance_clock conformance_deadline conformance_memory misuse misuse_handles misuse_memory"
-programs="layout $suites fork fork_busy exit thread_end idle idle_waits stress stress_kernels stress_streams stress_events soak soak_streams"
+stresses="stress stress_kernels stress_streams stress_events"
+alone="layout $suites fork fork_busy exit thread_end idle idle_waits"
+programs="$alone $stresses soak soak_streams"
 
 LD_LIBRARY_PATH=$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export LD_LIBRARY_PATH
@@ -48,6 +50,8 @@ lane=
 lanes() {
   each=$1
   shift
+  # A lane that dies leaves none, and then the run ends here.
+  rm -f "$out/counts1" "$out/counts2"
   for lane in 1 2; do
     (
       passed=0
@@ -88,9 +92,13 @@ lanes compiled $programs
 # A hang is caught by each test's own alarm; this is for what hangs outside of one.
 run() { timeout 900 "$@"; }
 
-for program in $programs; do
-  [ "$program" = soak ] || step "run $program" run "$out/$program.gcc-c99"
+for program in $alone; do
+  step "run $program" run "$out/$program.gcc-c99"
 done
+stressed() {
+  step "run $1" run "$out/$1.gcc-c99"
+}
+lanes stressed $stresses soak_streams
 # What differs here is how the header is compiled; how long things take was looked at above.
 varied() {
   for variant in clang-c99 gcc-cxx11 clang-cxx11; do
@@ -105,7 +113,7 @@ ln -sf "$debug/libringkernel.so" "$out/debug/libringkernel.so.0"
 debugged() {
   step "debug library $1" env RK_TEST_SLOW=1 LD_LIBRARY_PATH="$out/debug" timeout 900 "$out/$1.gcc-c99"
 }
-lanes debugged $suites stress stress_kernels stress_streams stress_events
+lanes debugged $suites $stresses
 
 exception() {
   g++ -std=c++11 $warnings -g -I "$include" "$here/foreign_exception.cpp" -o "$out/foreign_exception" \
@@ -129,7 +137,7 @@ sanitized() {
   # The library's threads may have been stopped in the middle of anything when the process ends.
   step "sanitized $1" env RK_TEST_SLOW=1 ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 timeout 900 "$out/$1.san"
 }
-lanes sanitized $suites stress stress_kernels stress_streams stress_events
+lanes sanitized $suites $stresses
 
 # Not through a pipe: its status would be that of the last command.
 soak() {
