@@ -114,7 +114,7 @@ pub(crate) const LINGER_ROUNDS: u32 = 256;
 /// Pauses before the first of these looks. A receiver that keeps up with its sender takes each cache line from it as it is being
 /// written; one that lets some messages come first does not.
 pub(crate) const SETTLE_ROUNDS: u32 = 24;
-/// A block's thread that had nothing to do for so long sleeps: longer than a wake-up takes, which is what follows each other otherwise.
+/// A thread's calls to blocks at rest that begin so far apart find their threads asleep: longer than a wake-up takes.
 pub(crate) const RESTED_NS: u64 = 60_000;
 /// Times a waiter looks again before it lets go of its CPU: about the time two cores need to hand over.
 pub(crate) const SPIN_ROUNDS: u32 = 64;

@@ -326,9 +326,25 @@ impl<'a> Slot<'a> {
     /// Writes its header, all but the turn, where it is not what it is to be already ("Whose lines" in `ring/mod.rs`).
     ///
     /// # Safety
-    /// The caller has claimed the slot and not published it (I3).
+    /// The caller has claimed the slot and not published it (I3), and nobody else changes its token.
     #[inline(always)]
     pub(crate) unsafe fn write_header(self, header: &Header, token: u64, meta: u64) {
+        // SAFETY: by the caller's word.
+        unsafe { self.write_fields(header) };
+        if self.token().load(Ordering::Relaxed) != token {
+            self.token().store(token, Ordering::Relaxed);
+        }
+        if self.meta().load(Ordering::Relaxed) != meta {
+            self.meta().store(meta, Ordering::Relaxed);
+        }
+    }
+
+    /// The same without token and meta, which stay as they are.
+    ///
+    /// # Safety
+    /// The caller has claimed the slot and not published it (I3).
+    #[inline(always)]
+    pub(crate) unsafe fn write_fields(self, header: &Header) {
         let slot = self.slot;
         // SAFETY: no one else touches these fields by I3.
         unsafe {
@@ -337,12 +353,6 @@ impl<'a> Slot<'a> {
             put(&raw mut (*slot).payload_size, header.payload_size);
             put(&raw mut (*slot).tag, header.tag);
             put(&raw mut (*slot).timestamp, header.timestamp);
-        }
-        if self.token().load(Ordering::Relaxed) != token {
-            self.token().store(token, Ordering::Relaxed);
-        }
-        if self.meta().load(Ordering::Relaxed) != meta {
-            self.meta().store(meta, Ordering::Relaxed);
         }
     }
 

@@ -63,7 +63,8 @@
 //!   on its core has the line alone, and the next sender's store fetches it like any other, many at a time. By I3 the slot is the receiver's
 //!   until then, and a word that does not change needs no order.
 //! * A sender writes of a header only what is not there already; the header of the lap before mostly is. By I3 nobody else
-//!   changes it between the look and the store; who settles a loan changes its token, but only before the position is published.
+//!   changes it between the look and the store. The token of a loan is changed by whoever settles it; who publishes the position
+//!   has won the token, or leaves it alone (a revoked loan is settled at any time).
 //! * A sender's path has few stores of its own: those under way at once are a fixed number, whatever they go to.
 //!
 //! # Closing

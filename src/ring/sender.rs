@@ -271,10 +271,9 @@ impl Ring {
     /// As [`Ring::publish_kept`], except that the loan's holder may still write to the payload.
     pub(crate) unsafe fn publish_skipped(&self, position: u64) {
         let skipped = Header { payload_size: SLOT_SKIPPED, ..Header::default() };
-        let slot = self.memory.at(self.index(position));
-        let (token, meta) = (slot.token().load(Ordering::Relaxed), slot.meta().load(Ordering::Relaxed));
+        // Not the token: a holder whose loan was revoked may settle it just now.
         // SAFETY: claimed and unpublished, by the caller's word.
-        unsafe { slot.write_header(&skipped, token, meta) };
+        unsafe { self.memory.at(self.index(position)).write_fields(&skipped) };
         let published = self.free_turn(position) + 1;
         self.turn(position).store(published, order(Label::W3, Ordering::Release));
     }

@@ -341,6 +341,51 @@ fn a_message_arrives_whole_whatever_was_in_its_slot_before() {
 }
 
 #[test]
+fn a_revoked_loan_is_settled_once_while_its_place_is_published() {
+    const ROUNDS: u64 = 200_000;
+    const LOAN: u64 = 7;
+    const REVOKED: u64 = 1 << 63 | 7;
+    let ring = Ring::new(64, 64).expect("memory");
+    let (begun, ended) = (AtomicU64::new(u64::MAX), AtomicU64::new(u64::MAX));
+    let mut open_again = 0;
+    let await_round = |word: &AtomicU64, round: u64| {
+        let mut looks = 0_u32;
+        while word.load(Ordering::Acquire) != round {
+            looks += 1;
+            if looks.is_multiple_of(1024) { thread::yield_now() } else { std::hint::spin_loop() }
+        }
+    };
+    thread::scope(|scope| {
+        let (ring, begun, ended) = (&ring, &begun, &ended);
+        scope.spawn(move || {
+            for round in 0..ROUNDS {
+                await_round(begun, round);
+                (0..round % 40).for_each(|_| std::hint::spin_loop());
+                // The holder, who finds its loan revoked.
+                let token = ring.token(round);
+                while token.compare_exchange(REVOKED, 0, Ordering::AcqRel, Ordering::Relaxed).is_err() {}
+                ended.store(round, Ordering::Release);
+            }
+        });
+        for round in 0..ROUNDS {
+            ring.claim_batch(1).expect("room").keep(LOAN, round);
+            begun.store(round, Ordering::Release);
+            (0..round % 23).for_each(|_| std::hint::spin_loop());
+            let token = ring.token(round);
+            assert!(token.compare_exchange(LOAN, REVOKED, Ordering::AcqRel, Ordering::Relaxed).is_ok());
+            // SAFETY: kept, and winning the token made this thread the one to publish it.
+            unsafe { ring.publish_skipped(round) };
+            await_round(ended, round);
+            // Counted: with a panic here the other thread would wait for the next round.
+            open_again += u64::from(token.load(Ordering::Relaxed) != 0);
+            // SAFETY: this thread is the only receiver, and a skipped message is at head.
+            unsafe { ring.advance() };
+        }
+    });
+    assert_eq!(open_again, 0, "settled, and open again");
+}
+
+#[test]
 fn only_an_empty_ring_is_parked_and_a_closed_one_stays_as_it_is() {
     let ring = short_ring();
     let mut lent = ring.claim_batch(1).expect("room");

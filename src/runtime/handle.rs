@@ -507,7 +507,8 @@ fn look_away() {
     (0..FULL_SPINS).for_each(|_| crate::sync::spin_loop());
 }
 
-/// Whether this thread's last call to a block at rest is so long ago that the block's thread sleeps by now, and is not about to.
+/// Whether this thread's last call to a block at rest began so long ago that the block's thread most likely sleeps by now, and is not
+/// just about to. A guess: what others have called, and how long that call took, is not known.
 fn has_rested() -> bool {
     thread_local! {
         static LAST_NS: Cell<u64> = const { Cell::new(0) };

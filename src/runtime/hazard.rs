@@ -12,8 +12,8 @@
 //! before p is freed. A pointer that comes back to `source` with the same address between the two reads is a
 //! new object that is linked and named: using it is right.
 //!
-//! The remover waits, so a reader must never wait for anything while it holds a name: `protect` takes a closure
-//! that does no more than the data plane's steps, and hands out an owner (`Arc`) to whoever needs longer.
+//! The remover waits, so a reader must never wait for anything while it holds a name: what runs in `protect`, or while a
+//! [`Named`] lives, does no more than the data plane's steps, and hands out an owner (`Arc`) to whoever needs longer.
 //!
 //! # Holding
 //! Who waits for something while it uses the object *holds* it: the same with a second place in the record, for which no remover

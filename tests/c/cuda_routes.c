@@ -197,7 +197,7 @@ static int says(rk_kernel_t kernel, uint32_t type, uint64_t correlation, void *w
 
 static rk_kernel_t walker;
 static volatile uint32_t newest;
-static volatile int walking;
+static volatile int walking, walk_failed;
 static routes_said_t walked;
 
 /* Has the newest routes walked through for as long as they change. */
@@ -206,7 +206,10 @@ static void *walk(void *argument) {
   while (walking) {
     uint32_t last = newest, first = last > 80 ? last - 80 : 0;
     routes_said_t said;
-    if (!says(walker, last + 8 - first, first, &said, sizeof said)) return &walked;
+    if (!says(walker, last + 8 - first, first, &said, sizeof said)) {
+      walk_failed = 1;
+      return &walked;
+    }
     __atomic_fetch_add(&walked.sent, said.sent, __ATOMIC_RELAXED);
     walked.full += said.full;
     walked.missing += said.missing;
@@ -232,10 +235,11 @@ static void a_number_never_leads_to_anothers_target(void) {
   }
   memset(&walked, 0, sizeof walked);
   newest = 0;
+  walk_failed = 0;
   walking = 1;
   OK(rk_connect(walker, to[0], &route));
   CHECK(pthread_create(&thread, NULL, walk, NULL) == 0);
-  for (i = 1; i < routes || __atomic_load_n(&walked.sent, __ATOMIC_RELAXED) < routes / 10; i++) {
+  for (i = 1; !walk_failed && (i < routes || __atomic_load_n(&walked.sent, __ATOMIC_RELAXED) < routes / 10); i++) {
     OK(rk_connect(walker, to[i % TARGETS], &route));
     CHECK(route == i);
     newest = i;
@@ -459,15 +463,21 @@ static void with_routes_it_looks_now_and_then(void) {
 int main(int argc, char **argv) {
   rk_runtime_options_t options = RK_RUNTIME_OPTIONS_INIT;
   const char *wanted = getenv("RK_TEST_ROUTES");
+  rk_status_t created;
   options.backend = RK_BACKEND_CUDA;
   if (wanted) routes = (uint32_t)strtoul(wanted, NULL, 10);
   if (routes < 400 || !read_handlers()) {
     printf("fewer than 400 routes, or the handlers' text cannot be read\n");
     return 2;
   }
-  if (rk_runtime_create(&options, &runtime) != RK_OK) {
-    printf("SKIP: no CUDA device can be opened\n");
+  created = rk_runtime_create(&options, &runtime);
+  if (created == RK_ERR_NO_DEVICE || created == RK_ERR_BACKEND_UNAVAILABLE) {
+    printf("SKIP: there is no CUDA device\n");
     return 77;
+  }
+  if (created != RK_OK) {
+    printf("the device cannot be opened: %s\n", rk_status_name(created));
+    return 1;
   }
   if (add_all() != RK_OK) {
     char said[512];

@@ -52,6 +52,7 @@ lanes() {
   shift
   # A lane that dies leaves none, and then the run ends here.
   rm -f "$out/counts1" "$out/counts2"
+  pids=
   for lane in 1 2; do
     (
       passed=0
@@ -63,8 +64,12 @@ lanes() {
       done
       echo "$passed $failed" > "$out/counts$lane"
     ) &
+    pids="$pids $!"
   done
+  # shellcheck disable=SC2086  # numbers are words
+  trap 'kill $pids; exit 1' INT TERM HUP
   wait
+  trap - INT TERM HUP
   for lane in 1 2; do
     read -r of_lane failed_in_lane < "$out/counts$lane"
     passed=$((passed + of_lane))

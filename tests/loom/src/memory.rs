@@ -119,15 +119,20 @@ impl Slot {
     }
 
     pub(crate) unsafe fn write_header(&self, header: &Header, token: u64, meta: u64) {
-        assert!(!self.is_nothing, "a message where there is nothing");
-        // SAFETY: loom checks that the access is exclusive.
-        self.body.with_mut(|body| unsafe { *body = *header });
+        // SAFETY: by the caller's word.
+        unsafe { self.write_fields(header) };
         // Only what is not there already, as in the library.
         for (word, value) in [(&self.token, token), (&self.meta, meta)] {
             if word.load(Ordering::Relaxed) != value {
                 word.store(value, Ordering::Relaxed);
             }
         }
+    }
+
+    pub(crate) unsafe fn write_fields(&self, header: &Header) {
+        assert!(!self.is_nothing, "a message where there is nothing");
+        // SAFETY: loom checks that the access is exclusive.
+        self.body.with_mut(|body| unsafe { *body = *header });
     }
 
     pub(crate) unsafe fn write_payload(&self, _payload: &[u8]) {}

@@ -124,6 +124,38 @@ fn batches_write_only_what_was_released() {
     });
 }
 
+/// As `revoke_at_head` and `settle` of `lease.rs`: the token of a revoked loan is its holder's to settle, whatever becomes of the slot.
+#[test]
+fn a_revoked_loan_that_was_settled_stays_settled() {
+    const LOAN: u64 = 7;
+    const REVOKED: u64 = 8;
+    check(&[], || {
+        let ring = Arc::new(Ring::new(2, 64).unwrap());
+        ring.claim_batch(1).unwrap().keep(LOAN, 0);
+        let held = Arc::clone(&ring);
+        let holder = thread::spawn(move || {
+            let from = |token: u64| {
+                held.token(0).compare_exchange(token, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            };
+            if from(LOAN) {
+                // SAFETY: kept, and the token was won.
+                unsafe { held.publish_kept(0, &Header::default(), 0, 0) };
+                return true;
+            }
+            from(REVOKED)
+        });
+        let won = ring.token(0).compare_exchange(LOAN, REVOKED, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if won {
+            // SAFETY: as above.
+            unsafe { ring.publish_skipped(0) };
+        }
+        let settled = holder.join().unwrap();
+        assert!(settled, "the holder finds one or the other");
+        assert_eq!(ring.token(0).load(Ordering::Relaxed), 0, "settled again");
+        assert!(ring.is_published(0));
+    });
+}
+
 #[test]
 fn two_receivers_share_without_losing_or_doubling() {
     check(&[Label::W1, Label::W3, Label::R1, Label::R2], || {
