@@ -17,6 +17,12 @@ static const char source[] =
     "  }\n"
     "  return 0;\n"
     "}\n"
+    "static rk_status_t slow(rk_context_t *ctx, const rk_message_t *message) {\n"
+    "  const uint64_t begun = rk_context_now(ctx).physical_ns;\n"
+    "  while (rk_context_now(ctx).physical_ns - begun < 200000000u) {\n"
+    "  }\n"
+    "  return rk_context_reply(ctx, message);\n"
+    "}\n"
     "static rk_status_t wild(rk_context_t *ctx, const rk_message_t *message) {\n"
     "  *(volatile int *)(unsigned long)message->correlation = 1;\n"
     "  return rk_context_reply(ctx, message);\n"
@@ -57,6 +63,7 @@ static rk_status_t create(uint32_t backend) {
 static rk_status_t add_code(const char *name, uint32_t kind, const char *code, size_t size) {
   rk_program_t program = RK_PROGRAM_INIT;
   program.name = name;
+  program.state_size = 64;
   program.cuda_code_kind = kind;
   program.cuda_code = code;
   program.cuda_code_size = size;
@@ -70,6 +77,22 @@ static rk_status_t launch(const char *id, rk_kernel_t *kernel) {
   options.program = id;
   options.block_size = 32;
   return rk_launch(runtime, id, &options, kernel);
+}
+
+/* A kernel of its own shape: blocks with so many KiB of shared memory. Not launched: a zeroed handle. */
+static rk_kernel_t launch_as(rk_runtime_t *on, const char *program, uint32_t number, uint32_t mode, uint32_t kib) {
+  rk_launch_options_t options = RK_LAUNCH_OPTIONS_INIT;
+  rk_kernel_t kernel;
+  char id[32];
+  memset(&kernel, 0, sizeof kernel);
+  snprintf(id, sizeof id, "%s-%u", program, (unsigned)number);
+  options.program = program;
+  options.mode = mode;
+  options.block_size = 32;
+  options.shared_memory_size = kib * 1024;
+  options.input_queue_capacity = options.output_queue_capacity = 16;
+  rk_launch(on, id, &options, &kernel);
+  return kernel;
 }
 
 static int works(rk_kernel_t kernel) {
@@ -143,6 +166,132 @@ static void lesson_33_a_hung_handler_fails_its_kernel_and_no_other(void) {
   start = check_now();
   OK(rk_runtime_destroy(runtime));
   CHECK(check_now() - start < MS(8000));
+}
+
+/* Kernels that are launched for each batch share streams when there are many. A handler that hangs keeps the one that it has; who has nothing
+ * in that one goes on. */
+static void a_hung_handler_takes_no_others_stream(void) {
+  enum { MANY = 60 };
+  rk_kernel_t stuck, others[MANY];
+  rk_message_t message = check_message("x", 1);
+  int i, round;
+  setenv("RK_CUDA_HANDLER_LIMIT_MS", "1000", 1);
+  OK(create(RK_BACKEND_CUDA));
+  OK(add("forever"));
+  OK(add("echo"));
+  for (i = 0; i < MANY / 2; i++) {
+    others[i] = launch_as(runtime, "echo", (uint32_t)i, RK_MODE_EVENT_DRIVEN, 0);
+    CHECK(works(others[i]));
+  }
+  stuck = launch_as(runtime, "forever", 0, RK_MODE_EVENT_DRIVEN, 0);
+  OK(rk_send(stuck, &message, 0));
+  UNTIL(state_of(stuck) == RK_STATE_FAILED);
+  for (i = MANY / 2; i < MANY; i++) others[i] = launch_as(runtime, "echo", (uint32_t)i, RK_MODE_EVENT_DRIVEN, 0);
+  for (round = 0; round < 2; round++) {
+    for (i = 0; i < MANY; i++) CHECK(works(others[i]));
+  }
+  for (i = 0; i < MANY; i++) OK(rk_destroy(others[i]));
+  OK(rk_terminate(stuck, MS(1000)));
+  OK(rk_destroy(stuck));
+  OK(rk_runtime_destroy(runtime));
+}
+
+/* With one stream for launches: who waits for it is not hung, can be copied, and more can be launched meanwhile; who has it for ever leaves
+ * the others none, and they are told. */
+static void who_waits_for_a_stream_is_not_hung(void) {
+  enum { SLOW = 12 }; /* of 200 ms: a launch of 2.4 s */
+  rk_kernel_t slow, echo, more, copied, stuck;
+  rk_message_t reply, message = check_message("well?", 5);
+  unsigned char bytes[4096];
+  uint64_t start;
+  size_t size = 0;
+  int i;
+  setenv("RK_CUDA_HANDLER_LIMIT_MS", "1000", 1);
+  setenv("RK_CUDA_STREAMS", "1", 1);
+  OK(create(RK_BACKEND_CUDA));
+  OK(add("slow"));
+  OK(add("echo"));
+  OK(add("forever"));
+  slow = launch_as(runtime, "slow", 0, RK_MODE_EVENT_DRIVEN, 0);
+  echo = launch_as(runtime, "echo", 0, RK_MODE_EVENT_DRIVEN, 0);
+  copied = launch_as(runtime, "echo", 1, RK_MODE_EVENT_DRIVEN, 0);
+  CHECK(works(echo) && works(copied));
+  for (i = 0; i < SLOW; i++) OK(rk_send(slow, &message, RK_FOREVER));
+  OK(rk_receive(slow, &reply, MS(20000))); /* its launch has the stream from now on */
+  OK(rk_release(&reply));
+  start = check_now();
+  more = launch_as(runtime, "echo", 2, RK_MODE_EVENT_DRIVEN, 0);
+  CHECK(more.id != 0 && check_now() - start < MS(1500));
+  OK(rk_deactivate(copied));
+  OK(rk_checkpoint(copied, bytes, sizeof bytes, &size));
+  CHECK(works(echo) && works(more));
+  OK(rk_activate(copied));
+  CHECK(works(copied) && state_of(slow) == RK_STATE_ACTIVE && state_of(echo) == RK_STATE_ACTIVE);
+  for (i = 1; i < SLOW; i++) {
+    OK(rk_receive(slow, &reply, MS(20000)));
+    OK(rk_release(&reply));
+  }
+  stuck = launch_as(runtime, "forever", 0, RK_MODE_EVENT_DRIVEN, 0);
+  CHECK_STATUS(rk_call(stuck, &message, &reply, MS(20000)), RK_ERR_KERNEL_FAILED);
+  CHECK_STATUS(rk_call(echo, &message, &reply, MS(20000)), RK_ERR_KERNEL_FAILED);
+  CHECK(state_of(echo) == RK_STATE_FAILED);
+  OK(rk_runtime_destroy(runtime));
+}
+
+/* Streams are there before anything is resident: a driver makes only some beside that. Another runtime has the same ones. */
+static void streams_are_made_before_anything_is_resident(void) {
+  enum { POOLS = 12, SHORT = 40 };
+  rk_kernel_t pools[POOLS], shorts[SHORT], none;
+  rk_runtime_t *first, *second;
+  rk_program_t program = RK_PROGRAM_INIT;
+  unsigned waited = 0;
+  int i;
+  setenv("RK_CUDA_POOL_BLOCKS", "1", 1);
+  setenv("RK_CUDA_STREAMS", "12", 1);
+  OK(create(RK_BACKEND_CUDA));
+  OK(add("echo"));
+  first = runtime;
+  OK(create(RK_BACKEND_CUDA));
+  second = runtime;
+  runtime = first;
+  program.name = "echo";
+  program.cuda_code_kind = RK_CODE_SOURCE;
+  program.cuda_code = source;
+  program.cuda_code_size = sizeof source - 1;
+  OK(rk_program_register(second, &program));
+  for (i = 0; i < POOLS; i++) {
+    pools[i] = launch_as(first, "echo", (uint32_t)i, RK_MODE_PERSISTENT, (uint32_t)i);
+    CHECK(works(pools[i]));
+  }
+  /* No stream is left for one more, of either; for launches there are others, which more kernels share than there are. */
+  none = launch_as(first, "echo", POOLS, RK_MODE_PERSISTENT, POOLS);
+  CHECK(none.id == 0 && says("RK_CUDA_STREAMS"));
+  none = launch_as(second, "echo", POOLS, RK_MODE_PERSISTENT, 0);
+  CHECK(none.id == 0 && says("RK_CUDA_STREAMS"));
+  for (i = 0; i < SHORT; i++) {
+    shorts[i] = launch_as(i % 2 ? first : second, "echo", (uint32_t)(100 + i), RK_MODE_EVENT_DRIVEN, 0);
+    CHECK(works(shorts[i]));
+  }
+  for (i = 0; i < SHORT; i++) CHECK(works(shorts[i]) && works(pools[i % POOLS]));
+  /* What ends leaves its stream to others. */
+  OK(rk_destroy(pools[0]));
+  do {
+    none = launch_as(second, "echo", POOLS, RK_MODE_PERSISTENT, 0);
+    if (none.id == 0) CHECK(says("RK_CUDA_STREAMS"));
+  } while (none.id == 0);
+  CHECK(works(none));
+  for (i = 0; i < SHORT; i++) CHECK(works(shorts[i]));
+  /* In one runtime at once, also if its handle is still there. */
+  OK(rk_terminate(pools[1], MS(5000)));
+  pools[0] = launch_as(first, "echo", POOLS + 1, RK_MODE_PERSISTENT, POOLS + 1);
+  CHECK(pools[0].id != 0 && works(pools[0]));
+  /* The runtime that made them ends first. What it has stays: to free it would wait for what is resident, for ever. */
+  if (calls_while_running) waited = calls_while_running();
+  OK(rk_runtime_destroy(first));
+  if (calls_while_running) CHECK(calls_while_running() == waited);
+  CHECK(works(none) && works(shorts[0]));
+  OK(rk_runtime_destroy(second));
+  if (leaks) CHECK(leaks() == 0);
 }
 
 static void a_lost_device_is_said_by_every_call(void) {
@@ -338,7 +487,7 @@ static void one_kernel_after_another_leaves_nothing(void) {
   CHECK(!leaks || leaks() == 0);
 }
 
-/* Every call of the driver that a launch makes, failing once: a clean status, nothing left, and the next one works. */
+/* Every call of the driver that a launch makes, or a runtime for launches, failing once: a clean status, nothing left, and the next one works. */
 static void a_call_that_fails_once_leaves_nothing(void) {
   static const char *const calls[] = {"cuMemAlloc_v2",  "cuMemHostAlloc",      "cuMemHostGetDevicePointer_v2",
                                       "cuStreamCreateWithPriority", "cuLaunchCooperativeKernel", "cuModuleLoadDataEx",
@@ -357,10 +506,16 @@ static void a_call_that_fails_once_leaves_nothing(void) {
       char spec[128];
       rk_kernel_t kernel;
       rk_status_t status;
-      OK(create(RK_BACKEND_CUDA));
       snprintf(spec, sizeof spec, "%s@%u=2", calls[i], (unsigned)nth);
       fail_calls(spec);
-      status = add("echo");
+      status = create(RK_BACKEND_CUDA);
+      if (status != RK_OK) { /* its streams */
+        CHECK(i == 3 && status == RK_ERR_OUT_OF_MEMORY && rk_last_backend_code() == 2 && leaks() == 0);
+        fail_calls("");
+        OK(create(RK_BACKEND_CUDA));
+      }
+      CHECK((status != RK_OK) == (i == 3));
+      if (status == RK_OK) status = add("echo");
       if (status == RK_OK) status = launch("echo", &kernel);
       if (nth == 1) CHECK_STATUS(status, RK_ERR_OUT_OF_MEMORY);
       if (status != RK_OK) CHECK(rk_last_backend_code() == 2 && says("CUDA_ERROR_OUT_OF_MEMORY"));
@@ -466,6 +621,9 @@ int main(int argc, char **argv) {
   APART(one_kernel_after_another_leaves_nothing);
   APART(a_call_that_fails_once_leaves_nothing);
   APART(lesson_33_a_hung_handler_fails_its_kernel_and_no_other);
+  APART(a_hung_handler_takes_no_others_stream);
+  APART(who_waits_for_a_stream_is_not_hung);
+  APART(streams_are_made_before_anything_is_resident);
   APART(a_lost_device_is_said_by_every_call);
   for (i = 0; i < sizeof codes / sizeof *codes; i++) {
     lost_code = codes[i];

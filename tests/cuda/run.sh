@@ -43,11 +43,12 @@ compile() { # COMPILER FLAGS PROGRAM OUTPUT
 on_sim() { # VARIABLE=VALUE... PROGRAM ARGUMENT...
   timeout 600 env LD_LIBRARY_PATH="$sim:$lib" RK_CUDA_POOL_BLOCKS=4 CUDA_MODULE_LOADING=EAGER "$@"
 }
-# A program that knows nothing of GPUs, its handlers called by simulated blocks.
+# A program that knows nothing of GPUs, its handlers called by simulated blocks. They may call the host's API and so wait for another kernel, as device
+# code cannot: each kernel needs a stream of its own for that.
 preloaded() { # SKIPS PROGRAM
   skips=$1
   shift
-  on_sim RKSIM_PROGRAMS=1 RK_CUDA_LOAD_BESIDE=1 RKSIM_SMS=8 RKSIM_BLOCKS_PER_SM=64 RK_CUDA_POOL_BLOCKS=2 RK_CUDA_HANDLER_LIMIT_MS=0 RK_TEST_SLOW=1 \
+  on_sim RKSIM_PROGRAMS=1 RK_CUDA_LOAD_BESIDE=1 RKSIM_SMS=8 RKSIM_BLOCKS_PER_SM=64 RK_CUDA_POOL_BLOCKS=2 RK_CUDA_HANDLER_LIMIT_MS=0 RK_CUDA_STREAMS=64 RK_TEST_SLOW=1 \
     RK_TEST_SKIP="$skips" LD_PRELOAD="$sim/libcuda.so.1" "$@"
 }
 

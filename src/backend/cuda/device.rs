@@ -10,17 +10,22 @@
 //! chunks of their own, because stale routes read them: they are never anything else.
 //!
 //! # Closing
-//! The last share closes: it frees the chunks, unloads the modules and releases the context. A device on which a kernel
+//! The last share closes: it frees the chunks, unloads the modules, gives the streams back and releases the context. Freeing and unloading wait
+//! for an idle device, too: while kernels of another runtime are resident there, they are left to the last runtime that closes it, and chunks
+//! to who needs some before. A device on which a kernel
 //! could not be ended is *leaked*: the device may write to its memory for as long as the process lives.
 #![allow(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_int, c_void};
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use cudarc::driver::sys::CUdevice_attribute_enum as Attribute;
 
 use super::driver::{Address, Api, Context, Current, SUCCESS, open};
+use super::pool::hold_launches;
+use super::streams::Streams;
 use crate::error::{Error, Result};
 use crate::ring::Keeps;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock};
@@ -92,6 +97,47 @@ pub(super) struct Found {
     is_cooperative: bool,
 }
 
+impl Chunk {
+    /// In the context; nothing uses it.
+    fn free(self, api: &Api) {
+        // SAFETY: it was allocated by the call that fits, and nobody has a piece of it.
+        unsafe {
+            match self.kind {
+                Kind::Mapped => (api.host_free)(self.host.cast()),
+                Kind::Device | Kind::Seats => (api.memory_free)(self.device),
+            }
+        };
+    }
+}
+
+/// What runtimes that are closed have left to others on their device.
+#[derive(Default)]
+pub(super) struct Left {
+    chunks: Vec<Chunk>,
+    modules: Vec<usize>,
+}
+
+impl Left {
+    /// In the context; nothing is resident.
+    pub(super) fn free(&mut self, api: &Api) {
+        for module in self.modules.drain(..) {
+            // SAFETY: nobody has a function of it.
+            unsafe { (api.module_unload)(std::ptr::with_exposed_provenance_mut(module)) };
+        }
+        self.chunks.drain(..).for_each(|chunk| chunk.free(api));
+    }
+
+    fn append(&mut self, other: &mut Self) {
+        self.chunks.append(&mut other.chunks);
+        self.modules.append(&mut other.modules);
+    }
+
+    fn take(&mut self, kind: Kind, size: usize) -> Option<Chunk> {
+        let at = self.chunks.iter().position(|chunk| chunk.kind == kind && chunk.size >= size)?;
+        Some(self.chunks.swap_remove(at))
+    }
+}
+
 #[derive(Default)]
 struct Modules {
     loaded: Vec<usize>,
@@ -114,6 +160,7 @@ pub(super) struct Device {
     modules: Mutex<Modules>,
     used: AtomicU64,
     leaked: AtomicBool,
+    pub(super) streams: ManuallyDrop<Arc<Streams>>,
 }
 
 // SAFETY: the raw pointers are the driver's handles, which any thread may use.
@@ -128,13 +175,18 @@ impl std::fmt::Debug for Device {
 }
 
 impl Device {
-    /// Opens the device of an ordinal.
-    pub(super) fn open(ordinal: u32) -> Result<Arc<Self>> {
+    /// Opens the device of an ordinal, with so many streams of either kind if no other runtime has it.
+    pub(super) fn open(ordinal: u32, streams: usize) -> Result<Arc<Self>> {
         let Found { api, handle, capability, multiprocessors, has_watchdog, is_cooperative } =
             Self::probe(ordinal)?;
         let mut context = std::ptr::null_mut();
         // SAFETY: an out-pointer of ours.
         api.check("cuDevicePrimaryCtxRetain", unsafe { (api.context_retain)(&mut context, handle) })?;
+        let made = Current::enter(api, context).and_then(|_current| Streams::of(api, context, streams));
+        let made = made.inspect_err(|_| {
+            // SAFETY: retained above, and nobody else has heard of it.
+            unsafe { (api.context_release)(handle) };
+        })?;
         Ok(Arc::new(Self {
             api,
             context,
@@ -148,6 +200,7 @@ impl Device {
             modules: Mutex::default(),
             used: AtomicU64::new(0),
             leaked: AtomicBool::new(false),
+            streams: ManuallyDrop::new(made),
         }))
     }
 
@@ -226,7 +279,11 @@ impl Device {
             None => {
                 let least = if kind == Kind::Seats { 256 * ALIGNMENT } else { CHUNK };
                 // Under no lock: the driver may wait for our kernels, and who ends those gives memory back.
-                let mut chunk = self.make_chunk(kind, size.max(least))?;
+                let left = lock(&self.streams.left).take(kind, size);
+                let mut chunk = left.map_or_else(|| self.make_chunk(kind, size.max(least)), Ok)?;
+                if kind != Kind::Mapped {
+                    self.used.fetch_add(chunk.size as u64, Ordering::Relaxed);
+                }
                 let offset = chunk.take(size).unwrap_or(0);
                 let found = (chunk.host, chunk.device, offset);
                 lock(&self.chunks).push(chunk);
@@ -267,7 +324,6 @@ impl Device {
                 Kind::Device | Kind::Seats => {
                     let what = format!("cuMemAlloc of {size} bytes");
                     api.check(&what, (api.memory_alloc)(&mut device, size))?;
-                    self.used.fetch_add(size as u64, Ordering::Relaxed);
                 }
             }
         }
@@ -298,6 +354,12 @@ impl Device {
         }
     }
 
+    /// The context is dead: whoever opens the device after this, when the application has reset it, makes streams anew.
+    pub(super) fn be_lost(&self) {
+        self.streams.forget();
+        self.leak();
+    }
+
     /// Something still runs and will not end: nothing of this device is ever freed.
     pub(super) fn leak(&self) {
         self.leaked.store(true, Ordering::SeqCst);
@@ -321,18 +383,19 @@ impl Drop for Device {
             return;
         }
         if let Ok(_current) = self.enter() {
-            // SAFETY: nothing runs any more, and everybody who held a piece or a function held the device.
-            unsafe {
-                for module in lock(&self.modules).loaded.drain(..) {
-                    (self.api.module_unload)(std::ptr::with_exposed_provenance_mut(module));
+            let chunks = std::mem::take(&mut *lock(&self.chunks));
+            let modules = std::mem::take(&mut *lock(&self.modules)).loaded;
+            let mut ours = Left { chunks, modules };
+            // Nothing of this runtime runs any more, and everybody who held a piece or a function held the device.
+            match hold_launches(self) {
+                Some(_held) => {
+                    ours.free(self.api);
+                    lock(&self.streams.left).free(self.api);
                 }
-                for chunk in lock(&self.chunks).drain(..) {
-                    match chunk.kind {
-                        Kind::Mapped => (self.api.host_free)(chunk.host.cast()),
-                        Kind::Device | Kind::Seats => (self.api.memory_free)(chunk.device),
-                    };
-                }
+                None => lock(&self.streams.left).append(&mut ours),
             }
+            // SAFETY: once, here. Another runtime may have them still.
+            unsafe { ManuallyDrop::drop(&mut self.streams) };
         }
         // SAFETY: retained once, in `open`.
         unsafe { (self.api.context_release)(self.handle) };

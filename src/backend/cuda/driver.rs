@@ -94,6 +94,7 @@ table! {
         error_name = "cuGetErrorName"(c_uint, *mut *const c_char);
     }
     may {
+        context_id = "cuCtxGetId"(Context, *mut u64);
         launch_cooperative = "cuLaunchCooperativeKernel"(
             Function, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, Stream, *mut *mut c_void
         );

@@ -1,7 +1,7 @@
 //! The CUDA backend: kernels that are resident on a GPU, or launched there for each batch.
 //!
 //! * `driver`, `nvrtc`: the libraries, opened at run time. `device`, `module`: a device, its memory, its code.
-//! * `pool`: one launch and its seats. `seat`, `resident`, `routes`: a block and a kernel on the device, from this side.
+//! * `streams`: what launches go through. `pool`: one launch and its seats. `seat`, `resident`, `routes`: a block and a kernel on the device, from this side.
 //! * `pump`: the thread that looks at what comes back.
 //!
 //! The protocol between the two sides is explained at the head of `include/ringkernel_device.cuh`; what is done with
@@ -16,6 +16,7 @@ mod pump;
 mod resident;
 mod routes;
 mod seat;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use module::Module;
 use pool::{Pool, Shape, Verb, is_too_large};
 use pump::Shared;
 use resident::{Allocated, Resident};
+use streams::Begun;
 
 use crate::error::{Error, Result};
 use crate::layout::{RK_CODE_NONE, RK_LAUNCH_COOPERATIVE, RK_LAUNCH_SUSPENDED};
@@ -59,7 +61,8 @@ fn setting(variable: &str, default: u64) -> u64 {
 
 /// Opens the device that the options name.
 pub(super) fn open(core: &Arc<Core>) -> Result<Opened> {
-    let device = Device::open(core.options.device_index)?;
+    let streams = setting("RK_CUDA_STREAMS", streams::OF_A_KIND).clamp(1, 1024) as usize;
+    let device = Device::open(core.options.device_index, streams)?;
     log::write(log::Level::Info, || {
         let Device { name, capability, multiprocessors, .. } = &*device;
         format!("the backend is CUDA on {name} (sm_{capability}, {multiprocessors} multiprocessors)")
@@ -139,6 +142,13 @@ fn await_answers(resident: &Resident, is_over: impl Fn() -> bool) -> bool {
     true
 }
 
+/// The device may still write to the words of a pool that is stuck: they are nobody else's, ever.
+fn keep_if_stuck(pool: &Arc<Pool>) {
+    if pool.is_stuck.load(Ordering::SeqCst) {
+        std::mem::forget(Arc::clone(pool));
+    }
+}
+
 impl Cuda {
     fn launch_now(&self, id: &str, mut options: LaunchOptions) -> Result<KernelHandle> {
         self.core.check_device()?;
@@ -154,7 +164,10 @@ impl Cuda {
         self.check_grid(&claimed.id, &options, &module)?;
         // Before the launch: what is allocated beside a kernel that runs may not be its to see.
         let memory = Allocated::new(&self.shared.device, &options, program.state_size)?;
-        let (pool, first) = self.seats(id, &options, &module)?;
+        let (pool, first) = match options.mode {
+            Mode::EventDriven => self.short_seats(id, &options, &module),
+            _ => self.seats(id, &options, &module),
+        }?;
         let made = Resident::new(&self.shared, &pool, first, &options, memory);
         let (resident, blocks) = made.inspect_err(|_| pool.vacate(first, options.grid_size))?;
         let suspended = options.has(RK_LAUNCH_SUSPENDED);
@@ -230,69 +243,88 @@ impl Cuda {
         self.pool_size(id, &lock(&self.shared.pools), options.grid_size, per).map(drop)
     }
 
-    /// Seats for a kernel: in a pool that is there, or in a new one.
+    /// Seats for a kernel that is launched for each batch: in a pool of its own.
+    fn short_seats(
+        &self,
+        id: &str,
+        options: &LaunchOptions,
+        module: &Arc<Module>,
+    ) -> Result<(Arc<Pool>, u32)> {
+        let grid = options.grid_size;
+        let shape = Shape { threads: options.block_size, shared: options.shared_size, once: true };
+        let pool = Pool::new(module, shape, grid, module.occupancy(shape.threads, shape.shared)?)?;
+        let refused =
+            |why: &'static str| Error::NotResident { kernel: id.into(), asked: grid, why: why.into() };
+        // An empty launch: the layout is checked, the clocks are compared, and nothing is loaded later. Under no lock: others may
+        // make theirs, and the watch has to see them end.
+        let start = monotonic_ns();
+        while pool.begin(true) != Begun::Yes {
+            if monotonic_ns() - start > MOVE_IN_NS {
+                return Err(refused("all streams for launches are in use"));
+            }
+            std::thread::sleep(std::time::Duration::from_micros(50));
+        }
+        pool.launch()?;
+        pool.count_in().inspect_err(|_| keep_if_stuck(&pool))?;
+        if !pool.await_end(MOVE_IN_NS) {
+            pool.be_stuck();
+            keep_if_stuck(&pool);
+            self.shared.device.leak();
+            return Err(refused("a launch does not end"));
+        }
+        pool.is_used();
+        self.give_seats(&pool, grid, &mut lock(&self.shared.pools))
+    }
+
+    /// Seats for a kernel that stays: in a pool that is there, or in a new one.
     fn seats(&self, id: &str, options: &LaunchOptions, module: &Arc<Module>) -> Result<(Arc<Pool>, u32)> {
         let grid = options.grid_size;
-        let once = options.mode == Mode::EventDriven;
-        let shape = Shape { threads: options.block_size, shared: options.shared_size, once };
+        let shape = Shape { threads: options.block_size, shared: options.shared_size, once: false };
         // Launches are serial here: what fits is decided by one at a time.
         let mut pools = lock(&self.shared.pools);
-        if !once {
-            let same = |pool: &&Arc<Pool>| pool.shape == shape && Arc::ptr_eq(&pool.module, module);
-            let found = pools.iter().filter(same).find_map(|pool| Some((Arc::clone(pool), pool.take(grid)?)));
-            if let Some(found) = found {
-                return Ok(found);
-            }
+        let same = |pool: &&Arc<Pool>| pool.shape == shape && Arc::ptr_eq(&pool.module, module);
+        let found = pools.iter().filter(same).find_map(|pool| Some((Arc::clone(pool), pool.take(grid)?)));
+        if let Some(found) = found {
+            return Ok(found);
         }
         let per = module.occupancy(shape.threads, shape.shared)?;
-        let count = match once {
-            true => grid,
-            false => self.pool_size(id, &pools, grid, per).or_else(|_| {
+        let make = |pools: &[Arc<Pool>]| {
+            let count = self.pool_size(id, pools, grid, per)?;
+            Pool::new(module, shape, count, per)
+        };
+        let pool = match make(&pools) {
+            Err(Error::NotResident { .. }) => {
                 // Pools that are about to leave make room.
                 pools.iter().filter(|pool| pool.is_closing()).for_each(|pool| {
                     pool.await_end(LEAVING_NS);
                 });
                 self.shared.sweep(&mut pools);
-                self.pool_size(id, &pools, grid, per)
-            })?,
-        };
-        let pool = Pool::new(module, shape, count, per)?;
-        let keep_if_stuck = |pool: &Arc<Pool>| {
-            if pool.is_stuck.load(Ordering::SeqCst) {
-                // The device may still write to its words: they are nobody else's, ever.
-                std::mem::forget(Arc::clone(pool));
+                make(&pools)
             }
-        };
-        if once {
-            // An empty launch: the layout is checked, the clocks are compared, and nothing is loaded later.
-            pool.launch()?;
-            pool.count_in().inspect_err(|_| keep_if_stuck(&pool))?;
-            if !pool.await_end(MOVE_IN_NS) {
-                pool.is_stuck.store(true, Ordering::SeqCst);
-                keep_if_stuck(&pool);
-                self.shared.device.leak();
-                return Err(Error::NotResident {
-                    kernel: id.into(),
-                    asked: grid,
-                    why: "a launch does not end".into(),
-                });
-            }
-            pool.is_used();
-        } else {
-            let not_resident =
-                |why: String| Error::NotResident { kernel: id.into(), asked: grid, why: why.into() };
-            match pool.launch() {
-                Err(error) if is_too_large(&error) => return Err(not_resident(error.to_string())),
-                launched => launched?,
-            }
-            pool.count_in().inspect_err(|_| keep_if_stuck(&pool)).map_err(|error| match error {
-                Error::NotResident { why, .. } => not_resident(format!("{why}; {}", self.holders(&pools))),
-                other => other,
-            })?;
+            made => made,
+        }?;
+        let not_resident =
+            |why: String| Error::NotResident { kernel: id.into(), asked: grid, why: why.into() };
+        match pool.launch() {
+            Err(error) if is_too_large(&error) => return Err(not_resident(error.to_string())),
+            launched => launched?,
         }
+        pool.count_in().inspect_err(|_| keep_if_stuck(&pool)).map_err(|error| match error {
+            Error::NotResident { why, .. } => not_resident(format!("{why}; {}", self.holders(&pools))),
+            other => other,
+        })?;
+        self.give_seats(&pool, grid, &mut pools)
+    }
+
+    fn give_seats(
+        &self,
+        pool: &Arc<Pool>,
+        grid: u32,
+        pools: &mut Vec<Arc<Pool>>,
+    ) -> Result<(Arc<Pool>, u32)> {
         let first = pool.take(grid).ok_or(Error::Internal { what: "a new pool has no seats" })?;
-        pools.push(Arc::clone(&pool));
-        Ok((pool, first))
+        pools.push(Arc::clone(pool));
+        Ok((Arc::clone(pool), first))
     }
 
     /// Blocks of a new pool; an error when not even the kernel's fit.

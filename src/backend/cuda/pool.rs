@@ -18,8 +18,9 @@
 use std::ffi::c_void;
 
 use super::device::{Device, Kind, Piece};
-use super::driver::{NOT_READY, SUCCESS, Stream, TOO_LARGE};
+use super::driver::{NOT_READY, SUCCESS, TOO_LARGE};
 use super::module::Module;
+use super::streams::{Begun, Stream};
 use crate::error::{CUDA_OUT_OF_MEMORY, Error, Result};
 use crate::layout::{SEAT_LAYOUT, SEAT_SIZE, SLOT_HEADER_SIZE, SeatControl, SeatLaunch, SeatStatus};
 use crate::sync::{
@@ -49,8 +50,6 @@ pub(super) const GONE: u64 = 6;
 pub(super) const RESTED: u64 = 7;
 pub(super) const COPIED: u64 = 8;
 
-/// CU_STREAM_NON_BLOCKING.
-const NON_BLOCKING: u32 = 1;
 /// Longest sleep between two looks: of a tenant that waits for messages, and of a vacant seat.
 const BUSY_SLEEP_NS: u32 = 256;
 const IDLE_SLEEP_NS: u32 = 20_000;
@@ -66,8 +65,19 @@ const HEAD: usize = 256;
 /// The resident pools of the process.
 static RESIDENT: Mutex<Vec<Weak<Pool>>> = Mutex::new(Vec::new());
 
-/// Keeps resident pools from being launched; `None`: one is there that is not about to leave.
-pub(super) fn hold_launches(device: &Device) -> Option<LockGuard<'static, Vec<Weak<Pool>>>> {
+/// Keeps resident pools from being launched, until it is dropped.
+pub(super) struct HeldLaunches {
+    _resident: LockGuard<'static, Vec<Weak<Pool>>>,
+    /// After the lock: with its last pool a device is closed, and that comes here, too.
+    pools: Vec<Arc<Pool>>,
+}
+
+/// Keeps resident pools from being launched; `None`: one is there that is not about to leave, or a handler that does not end.
+pub(super) fn hold_launches(device: &Device) -> Option<HeldLaunches> {
+    let is_held = device.enter().map_or(true, |_current| device.streams.are_kept());
+    if is_held {
+        return None;
+    }
     let resident = lock(&RESIDENT);
     // One that is about to leave does so; one with a block that never ends does not.
     let stays = |pool: &Pool| {
@@ -75,12 +85,8 @@ pub(super) fn hold_launches(device: &Device) -> Option<LockGuard<'static, Vec<We
     };
     let is_in_the_way = |pool: &Arc<Pool>| pool.device().is_same(device) && stays(pool);
     let pools: Vec<_> = resident.iter().filter_map(Weak::upgrade).collect();
-    let is_held = pools.iter().any(is_in_the_way);
-    if is_held {
-        drop(resident);
-        return None;
-    }
-    Some(resident)
+    let held = HeldLaunches { _resident: resident, pools };
+    (!held.pools.iter().any(is_in_the_way)).then_some(held)
 }
 
 /// What a pool is made for.
@@ -90,6 +96,18 @@ pub(super) struct Shape {
     pub(super) shared: u32,
     /// Launched for each batch.
     pub(super) once: bool,
+}
+
+/// Where the pool's launch goes.
+#[derive(Debug)]
+struct Line {
+    /// Of a resident pool: until its end was seen. Else: from `begin` on until the launch was seen to have ended.
+    stream: Option<Stream>,
+    is_launched: bool,
+    /// Of the launch: who has asked the driver about an earlier one has learnt nothing of this one.
+    number: u64,
+    /// The stream is counted as kept by a handler that hangs.
+    is_kept: bool,
 }
 
 #[derive(Debug)]
@@ -109,10 +127,10 @@ pub(super) struct Pool {
     pub(super) per_multiprocessor: u32,
     words: Piece,
     records: Piece,
-    stream: Stream,
+    line: Mutex<Line>,
     numbers: Vec<AtomicU64>,
     seats: Mutex<Seats>,
-    /// A block of it does not come to an end.
+    /// A block of it does not come to an end ([`Pool::be_stuck`]).
     pub(super) is_stuck: AtomicBool,
     /// CLOCK_MONOTONIC minus the device's timer, the least that was seen.
     offset: AtomicU64,
@@ -158,14 +176,17 @@ impl Pool {
         };
         // SAFETY: the head of the piece is ours and large enough.
         unsafe { words.host().cast::<SeatLaunch>().write(launch) };
-        let api = device.api;
-        let mut stream = std::ptr::null_mut();
-        {
-            let _current = device.enter()?;
-            // SAFETY: an out-pointer of ours.
-            let code = unsafe { (api.stream_create)(&mut stream, NON_BLOCKING, 0) };
-            api.check("cuStreamCreateWithPriority", code)?;
-        }
+        let stream = match shape.once {
+            true => None,
+            false => Some(device.streams.take_resident().ok_or_else(|| {
+                let most = device.streams.of_a_kind();
+                let why = format!(
+                    "RK_CUDA_STREAMS allows {most} resident pools, each of one program, block size and size \
+                     of shared memory, and there are as many"
+                );
+                Error::NotResident { kernel: Arc::clone(&module.name), asked: count, why: why.into() }
+            })?),
+        };
         Ok(Arc::new(Self {
             module: Arc::clone(module),
             shape,
@@ -173,7 +194,7 @@ impl Pool {
             per_multiprocessor,
             words,
             records,
-            stream,
+            line: Mutex::new(Line { stream, is_launched: stream.is_some(), number: 0, is_kept: false }),
             numbers: (0..count).map(|_| AtomicU64::new(0)).collect(),
             seats: Mutex::new(Seats { taken: vec![false; seats], tenants: 0, closing: false }),
             is_stuck: AtomicBool::new(false),
@@ -266,8 +287,55 @@ impl Pool {
         }
     }
 
-    /// Starts the grid.
+    /// What it launched does not come to an end: nobody uses what it has, ever.
+    pub(super) fn be_stuck(&self) {
+        self.is_stuck.store(true, Ordering::SeqCst);
+        let mut line = lock(&self.line);
+        if let Some(stream) = line.stream
+            && !std::mem::replace(&mut line.is_kept, true)
+        {
+            self.device().streams.keep(stream, self.shape.once);
+        }
+    }
+
+    /// Of a pool that is launched for each batch: whether it may be launched now; then it is, or `end`ed. One thread at a time.
+    pub(super) fn begin(&self, is_first: bool) -> Begun {
+        let mut line = lock(&self.line);
+        debug_assert!(self.shape.once && line.stream.is_none());
+        let (begun, stream) = self.device().streams.take_short(is_first);
+        (line.stream, line.is_launched) = (stream, false);
+        line.number += 1;
+        begun
+    }
+
+    /// What was begun is not there any more, or never was.
+    pub(super) fn end(&self) {
+        self.end_line(&mut lock(&self.line));
+    }
+
+    fn end_line(&self, line: &mut Line) {
+        let streams = &self.device().streams;
+        if let Some(stream) = line.stream.take() {
+            match std::mem::replace(&mut line.is_kept, false) {
+                true => streams.keep_no_more(stream),
+                false => streams.give_back(stream, self.shape.once),
+            }
+        }
+    }
+
+    /// Starts the grid; one that is launched for each batch after `begin`.
     pub(super) fn launch(self: &Arc<Self>) -> Result<()> {
+        let launched = self.launch_grid();
+        if self.shape.once {
+            match launched {
+                Ok(()) => lock(&self.line).is_launched = true,
+                Err(_) => self.end(),
+            }
+        }
+        launched
+    }
+
+    fn launch_grid(self: &Arc<Self>) -> Result<()> {
         let device = self.device();
         // Not while code is loaded, here or by another runtime: the driver loads it when the device is idle.
         let _not_loading = (!self.shape.once).then(|| {
@@ -280,7 +348,8 @@ impl Pool {
         let _current = device.enter()?;
         let mut parameter = self.words.device;
         let mut parameters = [(&raw mut parameter).cast::<c_void>()];
-        let (function, stream) = (self.module.function, self.stream);
+        let missing = Error::Internal { what: "a launch has no stream" };
+        let (function, Stream(stream)) = (self.module.function, lock(&self.line).stream.ok_or(missing)?);
         let Shape { threads, shared, once } = self.shape;
         let cooperative = api.launch_cooperative.filter(|_| device.is_cooperative && !once);
         self.launched_at.store(monotonic_ns(), Ordering::Relaxed);
@@ -336,7 +405,7 @@ impl Pool {
             if now - asked > 10_000_000 {
                 asked = now;
                 let ended = self.query().inspect_err(|_| {
-                    self.is_stuck.store(true, Ordering::SeqCst);
+                    self.be_stuck();
                     self.device().leak();
                 })?;
                 match ended {
@@ -351,7 +420,7 @@ impl Pool {
             if now - start > COUNT_IN_NS {
                 self.dismiss();
                 if !self.await_end(LEAVE_NS) {
-                    self.is_stuck.store(true, Ordering::SeqCst);
+                    self.be_stuck();
                     self.device().leak();
                 }
                 let why = format!("{started} of {} blocks have started", self.count).into();
@@ -365,9 +434,30 @@ impl Pool {
         }
     }
 
-    /// Whether everything that was launched has ended; an error: the device is lost. A code that says nothing of the device
+    /// Whether what it launched has ended; an error: the device is lost. A code that says nothing of the device
     /// (no memory, a capture of the application's) counts as "it runs".
     pub(super) fn query(&self) -> Result<bool> {
+        let (stream, number) = match &*lock(&self.line) {
+            Line { stream: None, .. } => return Ok(true),
+            Line { is_launched: false, .. } => return Ok(false),
+            Line { stream: Some(stream), number, .. } => (*stream, *number),
+        };
+        let has_ended = self.ask_driver(stream)?;
+        if has_ended && self.shape.once {
+            let mut line = lock(&self.line);
+            if line.number == number {
+                self.end_line(&mut line);
+            }
+        }
+        Ok(has_ended)
+    }
+
+    /// Whether the device is well: an error, if it is lost.
+    pub(super) fn check_device(&self) -> Result<()> {
+        self.ask_driver(self.device().streams.any()).map(drop)
+    }
+
+    fn ask_driver(&self, stream: Stream) -> Result<bool> {
         let api = self.device().api;
         let _current = match self.device().enter() {
             Ok(current) => current,
@@ -375,7 +465,7 @@ impl Pool {
             Err(error) => return Err(error),
         };
         // SAFETY: a live stream.
-        match unsafe { (api.stream_query)(self.stream) } {
+        match unsafe { (api.stream_query)(stream.0) } {
             SUCCESS => Ok(true),
             NOT_READY => Ok(false),
             code if is_passing(code) => Ok(false),
@@ -445,12 +535,9 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        if self.is_stuck.load(Ordering::Relaxed) {
-            return;
-        }
-        if let Ok(_current) = self.device().enter() {
-            // SAFETY: created in `new`; what ran in it has ended.
-            unsafe { (self.device().api.stream_destroy)(self.stream) };
+        // What it launched has ended, or it is stuck.
+        if !self.is_stuck.load(Ordering::Relaxed) {
+            self.end();
         }
     }
 }

@@ -31,9 +31,12 @@
 //! What a block does before it says that it is done with a message is seen here no later than that, on any bus that keeps stores in order;
 //! counters, and anything that is not, are found by the looks of the first 127 milliseconds.
 
+mod watch;
+
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use self::watch::Watch;
 use super::device::Device;
 use super::pool::Pool;
 use super::resident::Resident;
@@ -64,8 +67,6 @@ const TICK_NS: u64 = 5_000_000;
 const CALM_TICK_NS: u64 = 160_000_000;
 /// Between two looks whether pools that have ended can be given back, with nothing else to do.
 const BURY_NS: u64 = 100_000_000;
-/// For all pools to leave when the runtime is destroyed.
-const LEAVE_NS: u64 = 2_000_000_000;
 
 /// What launches, kernels and the pump share.
 pub(super) struct Shared {
@@ -216,7 +217,9 @@ impl Shared {
     /// Forgets pools that have ended.
     pub(super) fn sweep(&self, pools: &mut Vec<Arc<Pool>>) {
         let has_ended = |pool: &mut Arc<Pool>| pool.is_closing() && matches!(pool.query(), Ok(true));
-        lock(&self.ended).extend(pools.extract_if(.., has_ended));
+        let mut ended = lock(&self.ended);
+        // Who has one still has nothing on the device any more.
+        ended.extend(pools.extract_if(.., has_ended).inspect(|pool| pool.end()));
     }
 
     /// Gives those back that nobody else has: not on the pump, which calls no driver.
@@ -233,9 +236,10 @@ impl Shared {
 
     /// The device is lost, and with it everything on it.
     pub(super) fn lose(&self, error: &Error) {
+        let mut is_first = false;
         if self.core.lost.set(Box::new(error.clone())).is_ok() {
             log::write(log::Level::Error, || format!("the device {:?} is lost: {error}", self.device.name));
-            self.device.leak();
+            is_first = true;
         }
         // Every time: a kernel may have been on its way in before.
         for entry in self.entries() {
@@ -245,6 +249,10 @@ impl Shared {
             }
         }
         self.poke();
+        if is_first {
+            // After the kernels: it may wait for who opens another device.
+            self.device.be_lost();
+        }
     }
 }
 
@@ -440,171 +448,6 @@ impl Pump {
                 resident.give_up(seat);
                 kernel.fail(RK_ERR_DEVICE);
                 self.shared.poke();
-            }
-        }
-    }
-}
-
-/// The thread that talks to the driver: short launches, the state of the device, pools that have ended.
-struct Watch {
-    shared: Arc<Shared>,
-    entries: Vec<Entry>,
-    version: u64,
-    progress_ns: u64,
-    tick_ns: u64,
-}
-
-impl Watch {
-    fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, entries: Vec::new(), version: u64::MAX, progress_ns: 0, tick_ns: 0 }
-    }
-
-    fn live(mut self) {
-        while !self.shared.stop.load(Ordering::SeqCst) {
-            self.shared.watch_pending.swap(false, Ordering::SeqCst);
-            let version = self.shared.version.load(Ordering::SeqCst);
-            if version != self.version {
-                self.version = version;
-                self.entries = self.shared.entries();
-                self.entries.retain(|entry| entry.resident.pool.shape.once);
-            }
-            let (mut progressed, mut in_flight) = (false, false);
-            for Entry { kernel, resident } in &self.entries {
-                progressed |= self.drive(kernel, resident);
-                in_flight |= resident.in_flight.load(Ordering::SeqCst);
-            }
-            let now = monotonic_ns();
-            if now - self.tick_ns > TICK_NS {
-                self.tick_ns = now;
-                self.tick(now);
-            }
-            if progressed {
-                self.progress_ns = now;
-            } else {
-                self.rest(now, in_flight);
-            }
-        }
-        self.entries.clear();
-        self.leave();
-    }
-
-    fn rest(&self, now: u64, in_flight: bool) {
-        let quiet = now.saturating_sub(self.progress_ns);
-        if in_flight && quiet < SPIN_NS {
-            spin_loop();
-        } else if in_flight {
-            std::thread::sleep(SHORT_SLEEP);
-        } else {
-            let shared = &self.shared;
-            let pools = lock(&shared.pools);
-            let nothing = pools.is_empty() && self.entries.is_empty();
-            let is_calm =
-                shared.is_calm.load(Ordering::SeqCst) && !pools.iter().any(|pool| pool.is_closing());
-            drop(pools);
-            let deadline = match nothing {
-                false if is_calm => now + CALM_TICK_NS,
-                false => now + TICK_NS,
-                // Pools that have ended wait for whoever still has a handle of their kernels.
-                true if !lock(&shared.ended).is_empty() => now + BURY_NS,
-                true => u64::MAX,
-            };
-            let woken = || {
-                let is_new = shared.watch_pending.load(Ordering::SeqCst)
-                    || shared.stop.load(Ordering::SeqCst)
-                    || shared.version.load(Ordering::SeqCst) != self.version;
-                is_new.then_some(())
-            };
-            shared.watch.sleep_until(deadline, &mut { woken });
-        }
-    }
-
-    /// Launches a kernel that has messages, and sees it come back; whether anything changed.
-    fn drive(&self, kernel: &Arc<Kernel>, resident: &Resident) -> bool {
-        if resident.in_flight.load(Ordering::SeqCst) {
-            return match resident.pool.query() {
-                Ok(false) => false,
-                Ok(true) => {
-                    resident.pool.calibrate(monotonic_ns());
-                    resident.in_flight.store(false, Ordering::SeqCst);
-                    kernel.lifecycle.notify_all();
-                    true
-                }
-                Err(error) => {
-                    self.shared.lose(&error);
-                    true
-                }
-            };
-        }
-        if resident.wants_copy.swap(false, Ordering::SeqCst) {
-            // Who wants it waits for that, and keeps all else from being launched meanwhile.
-            resident.in_flight.store(true, Ordering::SeqCst);
-            if let Err(error) = resident.pool.launch() {
-                *lock(&resident.copy_error) = Some(error);
-                resident.in_flight.store(false, Ordering::SeqCst);
-            }
-            return true;
-        }
-        let has_input = |index: usize| resident.has_input(kernel, index as u32);
-        let may_run = || matches!(Kernel::phase(kernel.control()), Phase::Run | Phase::Drain);
-        if !may_run() || kernel.has_ended() || !(0..resident.seats.len()).any(has_input) {
-            return false;
-        }
-        // Claimed first, looked at again after: who pauses it writes the state first and looks at this after.
-        resident.in_flight.store(true, Ordering::SeqCst);
-        crate::sync::full_fence(crate::sync::Label::G5);
-        if !may_run() {
-            resident.in_flight.store(false, Ordering::SeqCst);
-            kernel.lifecycle.notify_all();
-            return true;
-        }
-        resident.launches.fetch_add(1, Ordering::Relaxed);
-        if let Err(error) = resident.pool.launch() {
-            resident.in_flight.store(false, Ordering::SeqCst);
-            match resident.pool.query() {
-                Err(lost) => self.shared.lose(&lost),
-                Ok(_) => {
-                    log::write(log::Level::Error, || {
-                        format!("kernel {:?} cannot be launched: {error}", kernel.id)
-                    });
-                    kernel.fail(RK_ERR_DEVICE);
-                }
-            }
-        }
-        true
-    }
-
-    /// Everything that need not be quick.
-    fn tick(&self, now: u64) {
-        if self.shared.core.lost.get().is_some() {
-            return;
-        }
-        let pools = lock(&self.shared.pools).clone();
-        for pool in pools.iter().filter(|pool| !pool.shape.once) {
-            pool.calibrate(now);
-            match pool.query() {
-                Ok(false) => {}
-                Ok(true) if pool.is_closing() => {}
-                Ok(true) => {
-                    let what = "the resident kernel has ended by itself".into();
-                    return self.shared.lose(&Error::Cuda { what, name: "no error".into(), code: 0 });
-                }
-                Err(error) => return self.shared.lose(&error),
-            }
-        }
-        drop(pools);
-        self.shared.sweep(&mut lock(&self.shared.pools));
-        self.shared.bury();
-    }
-
-    /// Ends every pool; what does not end is leaked.
-    fn leave(&self) {
-        let pools = std::mem::take(&mut *lock(&self.shared.pools));
-        let lost = self.shared.core.lost.get().is_some();
-        pools.iter().for_each(|pool| pool.dismiss());
-        for pool in &pools {
-            if lost || pool.is_stuck.load(Ordering::SeqCst) || !pool.await_end(LEAVE_NS) {
-                pool.is_stuck.store(true, Ordering::SeqCst);
-                self.shared.device.leak();
             }
         }
     }

@@ -14,7 +14,7 @@
 //! resident kernels while they wait for it. A kernel that is launched for each batch is launched for it once, by the watch. Who asks
 //! waits under the verbs lock, with a limit: the blocks are paused, so one that gives no answer never will. Nobody else waits with it: a
 //! restart that would lay a state out meanwhile is put off until the copy is over, and a handler that hangs is given up before its kernel fails,
-//! which ends the copy. A copy that was not launched is asked for no longer: before anything else can be launched for the
+//! which ends the copy. The limit of a short launch begins when it is made; until then others may have all streams. A copy that was not launched is asked for no longer: before anything else can be launched for the
 //! kernel, its seats are asked to pause again.
 #![allow(unsafe_code)]
 
@@ -271,7 +271,7 @@ impl Resident {
     /// Gives everything up at once: the device is lost, or a handler does not return.
     pub(super) fn give_up(&self, seat: &Seat) {
         seat.lost.store(true, Ordering::SeqCst);
-        self.pool.is_stuck.store(true, Ordering::SeqCst);
+        self.pool.be_stuck();
     }
 
     /// Makes every block copy its state to the staging memory (SAVE) or from there (LOAD). See the file's head.
@@ -289,7 +289,9 @@ impl Resident {
             self.shared.poke_watch();
         }
         let bytes = (self.plan.state * self.plan.grid) as u64;
-        let deadline = monotonic_ns().saturating_add(COPY_NS + bytes.saturating_mul(COPY_BYTE_NS));
+        let limit = COPY_NS + bytes.saturating_mul(COPY_BYTE_NS);
+        let mut deadline = monotonic_ns().saturating_add(limit);
+        let mut waits_for_launch = self.pool.shape.once;
         let not_launched = || self.seats.iter().for_each(|seat| seat.ask(Verb::Pause));
         while !self.seats.iter().all(|seat| seat.has_copied()) {
             if let Some(error) = lock(&self.copy_error).take() {
@@ -297,6 +299,11 @@ impl Resident {
                 return Err(error);
             }
             self.shared.core.check_device()?;
+            if waits_for_launch && !self.wants_copy.load(Ordering::SeqCst) {
+                // Before, others may have had all streams.
+                waits_for_launch = false;
+                deadline = monotonic_ns().saturating_add(limit);
+            }
             if monotonic_ns() > deadline || self.seats.iter().any(|seat| seat.lost.load(Ordering::SeqCst)) {
                 if self.wants_copy.swap(false, Ordering::SeqCst) {
                     not_launched();
