@@ -8,6 +8,7 @@ use std::ffi::CStr;
 use std::sync::Arc;
 
 use crate::layout::*;
+use crate::thread::words;
 
 /// What the driver calls a lack of memory (`CUDA_ERROR_OUT_OF_MEMORY`).
 pub(crate) const CUDA_OUT_OF_MEMORY: u32 = 2;
@@ -173,7 +174,9 @@ thread_local! {
 #[cold]
 pub(crate) fn keep(error: Error) {
     // A thread that is being torn down has no last error to keep.
-    let _ = LAST.try_with(|last| last.replace(Some(error)));
+    if LAST.try_with(|last| last.replace(Some(error))).is_ok() {
+        words().has_error.set(true);
+    }
 }
 
 /// The thread's last failure.
@@ -182,24 +185,34 @@ pub(crate) fn last<T>(read: impl FnOnce(Option<&Error>) -> T) -> Option<T> {
 }
 
 /// Runs code of the application inside a call of its thread: what fails in there is not the caller's failure.
+#[inline]
 pub(crate) fn set_aside<T>(body: impl FnOnce() -> T) -> T {
     /// Puts the words back, also when the body unwinds.
     struct Restore(Option<Box<Error>>);
 
     impl Drop for Restore {
+        #[inline(always)]
         fn drop(&mut self) {
-            let _ = LAST.try_with(|last| {
-                if self.0.is_some() || last.borrow().is_some() {
-                    last.replace(self.0.take().map(|error| *error));
-                }
-            });
+            if self.0.is_some() || words().has_error.get() {
+                put_back(self.0.take());
+            }
         }
     }
 
     // Mostly there is none, and then nothing is moved.
-    let kept = LAST.try_with(|last| last.borrow().as_ref().map(|error| Box::new(error.clone())));
-    let _restore = Restore(kept.ok().flatten());
+    let _restore = Restore(if words().has_error.get() { a_copy() } else { None });
     body()
+}
+
+#[cold]
+fn a_copy() -> Option<Box<Error>> {
+    LAST.try_with(|last| last.borrow().as_ref().map(|error| Box::new(error.clone()))).ok().flatten()
+}
+
+#[cold]
+fn put_back(error: Option<Box<Error>>) {
+    words().has_error.set(error.is_some());
+    let _ = LAST.try_with(|last| last.replace(error.map(|error| *error)));
 }
 
 /// The name of a status; a word for every value.

@@ -24,3 +24,4 @@ mod metrics;
 mod process;
 mod ring;
 mod sync;
+mod thread;

@@ -20,6 +20,7 @@ const UNSAFE: &[&str] = &[
     "ring/sender.rs",
     "ring/tests.rs",
     "sync.rs",
+    "thread.rs",
     "process.rs",
     "runtime/block.rs",
     "arena.rs",
@@ -54,19 +55,20 @@ fn allowed(path: &str) -> &'static [&'static str] {
     match path {
         "lib.rs" => &[
             "arena", "error", "ffi", "layout", "runtime", "backend", "clock", "limits", "metrics", "process",
-            "ring", "sync",
+            "ring", "sync", "thread",
         ],
-        "layout.rs" | "limits.rs" | "sync.rs" => &[],
-        "error.rs" => &["layout"],
+        "layout.rs" | "limits.rs" | "sync.rs" | "thread.rs" => &[],
+        "error.rs" => &["layout", "thread"],
         "process.rs" => &["sync", "limits"],
         "arena.rs" => &["layout", "limits", "process", "sync"],
         "clock.rs" => &["layout", "sync"],
         "metrics.rs" => &["layout", "sync"],
         "backend/mod.rs" => &["error", "runtime"],
         _ if path.starts_with("ring/") => &["arena", "layout", "limits", "sync"],
-        _ if path.starts_with("runtime/") => {
-            &["arena", "ring", "layout", "limits", "clock", "metrics", "error", "sync", "process", "runtime"]
-        }
+        _ if path.starts_with("runtime/") => &[
+            "arena", "ring", "layout", "limits", "clock", "metrics", "error", "sync", "thread", "process",
+            "runtime",
+        ],
         _ if path.starts_with("backend/cpu/") || path.starts_with("backend/cuda/") => {
             &["runtime", "ring", "layout", "limits", "clock", "metrics", "error", "sync", "process"]
         }

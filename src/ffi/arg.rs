@@ -32,6 +32,18 @@ pub(super) fn out<T: Copy>(pointer: *mut T, argument: &'static str) -> Result<Ou
     Ok(Out(pointer))
 }
 
+/// The same without a word on what is wrong with it, as all that is called `quick`: a result that has an error in it goes through memory.
+#[inline(always)]
+pub(super) fn quick_out<T: Copy>(pointer: *mut T) -> Option<Out<T>> {
+    is_plain(pointer, 1).then_some(Out(pointer))
+}
+
+/// Whether there is nothing wrong with an array.
+#[inline(always)]
+fn is_plain<T>(pointer: *const T, count: usize) -> bool {
+    !pointer.is_null() && pointer.is_aligned() && count <= isize::MAX as usize / size_of::<T>()
+}
+
 /// A required pointer to a value that is copied.
 pub(super) fn read<T: Copy>(pointer: *const T, argument: &'static str) -> Result<T> {
     check(pointer, argument)?;
@@ -293,6 +305,13 @@ pub(super) fn array<'a, T: Copy>(pointer: *const T, count: usize, argument: &'st
     Ok(unsafe { std::slice::from_raw_parts(pointer, count) })
 }
 
+/// The same, see [`quick_out`]; not if it is empty.
+#[inline(always)]
+pub(super) fn quick_array<'a, T: Copy>(pointer: *const T, count: usize) -> Option<&'a [T]> {
+    // SAFETY: not NULL, aligned, size in range; the header asks for `count` readable values.
+    (count > 0 && is_plain(pointer, count)).then(|| unsafe { std::slice::from_raw_parts(pointer, count) })
+}
+
 /// A place for up to `capacity` values.
 pub(super) struct OutArray<T> {
     pointer: *mut T,
@@ -335,6 +354,12 @@ pub(super) fn out_array<T: Copy>(
         in_memory::<T>(capacity, argument)?;
     }
     Ok(OutArray { pointer, capacity })
+}
+
+/// The same, see [`quick_out`].
+#[inline(always)]
+pub(super) fn quick_out_array<T: Copy>(pointer: *mut T, capacity: usize) -> Option<OutArray<T>> {
+    is_plain(pointer, capacity).then_some(OutArray { pointer, capacity })
 }
 
 fn in_memory<T>(count: usize, argument: &'static str) -> Result<()> {

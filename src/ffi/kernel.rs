@@ -215,11 +215,20 @@ pub unsafe extern "C" fn rk_kernel_name(
 /// Pointers are NULL or valid as the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rk_kernel_state(kernel: RkKernel, out: *mut u32) -> RkStatus {
-    guard::status(|| {
-        let out = arg::out(out, "out")?;
-        out.write(KernelHandle::from(kernel).state()?.code());
-        Ok(())
-    })
+    guard::short_or_status(
+        || match (arg::quick_out(out), KernelHandle::from(kernel).quick_state()) {
+            (Some(out), Some(state)) => {
+                out.write(state);
+                None
+            }
+            _ => Some(()),
+        },
+        |()| {
+            let out = arg::out(out, "out")?;
+            out.write(KernelHandle::from(kernel).state()?.code());
+            Ok(())
+        },
+    )
 }
 
 /// The state of a kernel and what goes with it. Any thread.

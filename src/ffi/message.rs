@@ -46,16 +46,17 @@ pub unsafe extern "C" fn rk_send_batch(
 ) -> RkStatus {
     guard::short_or_status(
         || {
-            let done = match (arg::out(sent, "sent"), arg::array(messages, count, "messages")) {
-                (Ok(_), Ok(messages)) => KernelHandle::from(kernel)
-                    .quick_send_batch(count, |index, limit| arg::short_message(&messages[index], limit)),
-                _ => 0,
+            let (Some(sent), Some(messages)) = (arg::quick_out(sent), arg::quick_array(messages, count))
+            else {
+                return Some(0);
             };
-            if done > 0 && done == count {
-                arg::out(sent, "sent").ok()?.write(done);
-                return None;
+            let done = KernelHandle::from(kernel)
+                .quick_send_batch(count, |index, limit| arg::short_message(&messages[index], limit));
+            if done < count {
+                return Some(done);
             }
-            Some(done)
+            sent.write(done);
+            None
         },
         |begun| {
             let sent = arg::out(sent, "sent")?;
@@ -219,16 +220,16 @@ const RUN: usize = 16;
 
 /// Commits loans from the first on as long as nothing is in the way; how many.
 fn quick_commit(loans: *mut RkLoan, headers: *const RkMessage, count: usize) -> usize {
-    let headers = arg::array(headers, if headers.is_null() { 0 } else { count }, "headers");
-    let (Ok(_), Ok(headers)) = (arg::array(loans.cast_const(), count, "loans"), headers) else { return 0 };
+    let headers = if headers.is_null() { Some(&[][..]) } else { arg::quick_array(headers, count) };
+    let (Some(_), Some(headers)) = (arg::quick_array(loans.cast_const(), count), headers) else { return 0 };
     let mut done = 0;
     while done < count {
         let length = RUN.min(count - done);
         let mut run = [RkLoan { payload: std::ptr::null_mut(), payload_size: 0, lease: 0 }; RUN];
         // A copy, so that what was checked is what is committed; and no view of what is cleared below.
-        match arg::array(loans.wrapping_add(done).cast_const(), length, "loans") {
-            Ok(values) => run[..length].copy_from_slice(values),
-            Err(_) => break,
+        match arg::quick_array(loans.wrapping_add(done).cast_const(), length) {
+            Some(values) => run[..length].copy_from_slice(values),
+            None => break,
         }
         let header = |index: usize| arg::header(headers.get(done + index).unwrap_or(&EMPTY));
         let committed = lease::quick_commit(&run[..length], header);
@@ -253,7 +254,7 @@ fn quick_commit(loans: *mut RkLoan, headers: *const RkMessage, count: usize) -> 
 pub unsafe extern "C" fn rk_receive(kernel: RkKernel, out: *mut RkMessage, timeout_ns: u64) -> RkStatus {
     guard::short_or_status(
         || {
-            let Ok(mut place) = arg::out_array(out, 1, "out") else { return Some(()) };
+            let Some(mut place) = arg::quick_out_array(out, 1) else { return Some(()) };
             let taken =
                 KernelHandle::from(kernel).quick_receive(1, |index, message| place.write(index, *message));
             (taken == 0).then_some(())
@@ -268,7 +269,7 @@ pub unsafe extern "C" fn rk_receive(kernel: RkKernel, out: *mut RkMessage, timeo
 
 /// What is there now, up to `capacity`; 0: nothing was done.
 fn quick_receive(kernel: RkKernel, out: *mut RkMessage, capacity: usize, count: *mut usize) -> usize {
-    let (Ok(count), Ok(mut out)) = (arg::out(count, "count"), arg::out_array(out, capacity, "out")) else {
+    let (Some(count), Some(mut out)) = (arg::quick_out(count), arg::quick_out_array(out, capacity)) else {
         return 0;
     };
     let taken =
@@ -335,7 +336,7 @@ pub unsafe extern "C" fn rk_release(message: *mut RkMessage) -> RkStatus {
 /// Gives views back from the first on, as long as nothing is in the way; how many. They are cleared.
 fn quick_release(messages: *mut RkMessage, count: usize) -> usize {
     let mut done = 0;
-    if arg::array(messages.cast_const(), count, "messages").is_err() {
+    if arg::quick_array(messages.cast_const(), count).is_none() {
         return 0;
     }
     while done < count {
@@ -401,8 +402,8 @@ pub unsafe extern "C" fn rk_call(
     timeout_ns: u64,
 ) -> RkStatus {
     guard::short_or_status(
-        || match (arg::quick_message(request), arg::out(reply, "reply")) {
-            (Some(request), Ok(reply)) => {
+        || match (arg::quick_message(request), arg::quick_out(reply)) {
+            (Some(request), Some(reply)) => {
                 KernelHandle::from(kernel).quick_call(&request, timeout_ns, |message| reply.write(*message))
             }
             _ => Some(None),

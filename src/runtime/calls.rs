@@ -17,6 +17,7 @@ use crate::layout::*;
 use crate::limits::LEASE_INDEX_BITS;
 use crate::ring::Header;
 use crate::sync::{Arc, AtomicPtr, Mutex, Ordering, Weak, lock};
+use crate::thread::words;
 
 /// Places allocated at once.
 const CHUNK: usize = 256;
@@ -84,13 +85,19 @@ struct FreePlaces {
     fresh: u32,
 }
 
-/// A place that the thread keeps; given back at its end.
-struct Own(std::cell::Cell<Option<u32>>);
+/// The thread keeps a place in `Words::call`: `NO_KEEPER`: it does not, or not any more; `KEEPS_NONE`; or the index and `FIRST`.
+const NO_KEEPER: u64 = 0;
+const KEEPS_NONE: u64 = 1;
+const FIRST: u64 = 2;
 
-impl Drop for Own {
+/// Gives the place back at the thread's end.
+struct Keeper;
+
+impl Drop for Keeper {
     fn drop(&mut self) {
-        if let Some(index) = self.0.take() {
-            lock(&FREE).indices.push(index);
+        let kept = words().call.replace(NO_KEEPER);
+        if let Some(index) = kept.checked_sub(FIRST) {
+            lock(&FREE).indices.push(index as u32);
         }
     }
 }
@@ -102,7 +109,7 @@ type Told = (Weak<Core>, u64);
 static TOLD: Mutex<Option<HashMap<u64, Told>>> = Mutex::new(None);
 
 thread_local! {
-    static OWN: Own = const { Own(std::cell::Cell::new(None)) };
+    static KEEPER: Keeper = const { Keeper };
 }
 
 #[inline(always)]
@@ -114,14 +121,21 @@ fn place(index: u32) -> Option<&'static Place> {
 
 #[inline(always)]
 fn take_index() -> Option<u32> {
-    match OWN.try_with(|own| own.0.take()) {
-        Ok(Some(index)) => Some(index),
-        _ => take_shared_index(),
+    let call = &words().call;
+    match call.get().checked_sub(FIRST) {
+        Some(index) => {
+            call.set(KEEPS_NONE);
+            Some(index as u32)
+        }
+        None => take_shared_index(),
     }
 }
 
 #[cold]
 fn take_shared_index() -> Option<u32> {
+    if words().call.get() == NO_KEEPER && KEEPER.try_with(|_| ()).is_ok() {
+        words().call.set(KEEPS_NONE);
+    }
     let mut free = lock(&FREE);
     if let Some(index) = free.indices.pop() {
         return Some(index);
@@ -143,14 +157,10 @@ fn take_shared_index() -> Option<u32> {
 }
 
 fn give_back(index: u32) {
-    let kept = OWN.try_with(|own| match own.0.get() {
-        None => {
-            own.0.set(Some(index));
-            true
-        }
-        Some(_) => false,
-    });
-    if kept != Ok(true) {
+    let call = &words().call;
+    if call.get() == KEEPS_NONE {
+        call.set(u64::from(index) + FIRST);
+    } else {
         lock(&FREE).indices.push(index);
     }
 }

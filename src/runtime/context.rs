@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::layout::*;
 use crate::ring::{Header, Received};
 use crate::sync::{Arc, Ordering, lock, unix_coarse_ns};
+use crate::thread::words;
 
 /// A runner's handlers, one after the other.
 struct Invocation<'a> {
@@ -48,8 +49,15 @@ impl Invocation<'_> {
     }
 }
 
-thread_local! {
-    static CURRENT: Cell<*const Invocation<'static>> = const { Cell::new(std::ptr::null()) };
+/// The innermost invocation of this thread.
+#[inline(always)]
+fn innermost() -> *const Invocation<'static> {
+    words().invocation.get().cast()
+}
+
+#[inline(always)]
+fn set_current(invocation: *const Invocation<'static>) {
+    words().invocation.set(invocation.cast());
 }
 
 /// Puts the outer invocation back, also when a callback unwinds.
@@ -57,7 +65,7 @@ struct Leave(*const Invocation<'static>);
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        CURRENT.set(self.0);
+        set_current(self.0);
     }
 }
 
@@ -76,11 +84,11 @@ pub(crate) fn session<R>(
     run: impl FnOnce(&Session<'_>) -> R,
 ) -> R {
     let (id, request, replied) = (Cell::new(0), Cell::new(std::ptr::null()), Cell::new(false));
-    let outer = CURRENT.get();
+    let outer = innermost();
     let invocation = Invocation { id, kernel, index, body, request, stamp: None, replied, outer };
     let session = Session { invocation, record: record() };
     // The lifetime is erased for the thread-local; `Leave` ends its use before the invocation ends.
-    CURRENT.set(std::ptr::from_ref(&session.invocation).cast::<Invocation<'static>>());
+    set_current(std::ptr::from_ref(&session.invocation).cast::<Invocation<'static>>());
     let _leave = Leave(outer);
     run(&session)
 }
@@ -117,7 +125,7 @@ impl Session<'_> {
 fn chain() -> impl Iterator<Item = &'static Invocation<'static>> {
     // SAFETY: invocations in the chain live on this thread's stack below us; the iterator does not leave the
     // functions of this file, which run to their end above them.
-    std::iter::successors(unsafe { CURRENT.get().as_ref() }, |inner| unsafe { inner.outer.as_ref() })
+    std::iter::successors(unsafe { innermost().as_ref() }, |inner| unsafe { inner.outer.as_ref() })
 }
 
 /// Whether a handler of this kernel is running on this thread.
@@ -138,7 +146,7 @@ pub(crate) fn is_inside_runtime(core: &Arc<super::core::Core>) -> bool {
 /// Whether no handler is running on this thread.
 #[inline]
 pub(crate) fn is_outside() -> bool {
-    CURRENT.get().is_null()
+    innermost().is_null()
 }
 
 /// The kernel whose handler runs on this thread, the innermost one.
@@ -154,7 +162,7 @@ pub(crate) fn depth() -> usize {
 #[inline]
 fn current<R>(context: u64, body: impl FnOnce(&Invocation<'_>) -> R) -> Result<R> {
     // SAFETY: as in `chain`.
-    match unsafe { CURRENT.get().as_ref() } {
+    match unsafe { innermost().as_ref() } {
         Some(invocation) if context != 0 && invocation.id.get() == context => Ok(body(invocation)),
         _ if context == 0 => Err(Error::Null { argument: "ctx" }),
         _ => Err(Error::BadHandle { what: "the context", value: context }),
@@ -215,7 +223,7 @@ pub fn reply(context: u64, message: &Outgoing<'_>) -> Result<()> {
 #[inline]
 pub fn quick_reply(context: u64, message: &Outgoing<'_>) -> bool {
     // SAFETY: as in `chain`.
-    let Some(invocation) = (unsafe { CURRENT.get().as_ref() }) else { return false };
+    let Some(invocation) = (unsafe { innermost().as_ref() }) else { return false };
     let (kernel, Some(request)) = (invocation.kernel, invocation.request()) else { return false };
     let is_plain = invocation.id.get() == context
         && request.token != 0
@@ -245,7 +253,7 @@ pub fn quick_reply(context: u64, message: &Outgoing<'_>) -> bool {
 #[inline]
 pub fn quick_send(context: u64, route: u32, message: &Outgoing<'_>) -> bool {
     // SAFETY: as in `chain`.
-    let Some(invocation) = (unsafe { CURRENT.get().as_ref() }) else { return false };
+    let Some(invocation) = (unsafe { innermost().as_ref() }) else { return false };
     let (kernel, body) = (invocation.kernel, invocation.body);
     let is_plain = context != 0 && invocation.id.get() == context && !body.has_kept() && body.posted() == 0;
     let Some(target) = kernel.routes.target(route).filter(|_| is_plain) else { return false };

@@ -141,6 +141,12 @@ impl KernelHandle {
         self.with(|kernel| Ok(kernel.state()))
     }
 
+    /// The same by the shortest way; `None`: the whole way has something to say.
+    #[inline(always)]
+    pub fn quick_state(self) -> Option<u32> {
+        KERNELS.peek(self.index()).filter(|kernel| kernel.handle == self.0).map(|kernel| kernel.state_code())
+    }
+
     /// `rk_kernel_status`.
     pub fn status(self) -> Result<RkKernelStatus> {
         self.with(|kernel| Ok(kernel.status()))

@@ -316,7 +316,13 @@ impl Kernel {
     }
 
     pub(crate) fn state(&self) -> KernelState {
-        KernelState::from_code(self.control() & (STATE & !HELD))
+        KernelState::from_code(self.state_code())
+    }
+
+    /// Its number, one of `RK_STATE_*`.
+    #[inline(always)]
+    pub(crate) fn state_code(&self) -> u32 {
+        self.control() & (STATE & !HELD)
     }
 
     /// What a control word means to a runner.

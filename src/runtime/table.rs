@@ -12,13 +12,12 @@ use std::mem::ManuallyDrop;
 use super::hazard::{Domain, Named, Record, Retired};
 use crate::limits::TABLE_CHUNK;
 use crate::sync::{Arc, AtomicPtr, Mutex, Ordering, lock};
+use crate::thread::words;
 
 /// The records of all threads.
 static DOMAIN: Domain = Domain::new();
 
 thread_local! {
-    /// This thread's record, for the price of a load. Not dropped.
-    static RECORD: std::cell::Cell<Option<&'static Record>> = const { std::cell::Cell::new(None) };
     /// Gives the record back at the thread's end.
     static OWNER: Owner = const { Owner };
 }
@@ -27,7 +26,8 @@ struct Owner;
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        if let Some(record) = RECORD.take() {
+        // SAFETY: as in `record`.
+        if let Some(record) = unsafe { words().record.replace(std::ptr::null()).cast::<Record>().as_ref() } {
             record.give_back();
         }
     }
@@ -37,7 +37,8 @@ impl Drop for Owner {
 /// which costs one record.
 #[inline]
 pub(crate) fn record() -> &'static Record {
-    match RECORD.get() {
+    // SAFETY: records are leaked, and nothing else is put there.
+    match unsafe { words().record.get().cast::<Record>().as_ref() } {
         Some(record) => record,
         None => take_record(),
     }
@@ -46,7 +47,7 @@ pub(crate) fn record() -> &'static Record {
 #[cold]
 fn take_record() -> &'static Record {
     let record = DOMAIN.take();
-    RECORD.set(Some(record));
+    words().record.set(std::ptr::from_ref(record).cast());
     let _ = OWNER.try_with(|_| ());
     record
 }
