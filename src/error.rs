@@ -167,21 +167,26 @@ impl Error {
 }
 
 thread_local! {
-    static LAST: RefCell<Option<Error>> = const { RefCell::new(None) };
+    /// In a box, as the words of all threads have little room (`thread.rs`).
+    static LAST: RefCell<Option<Box<Error>>> = const { RefCell::new(None) };
 }
 
 /// Keeps a failure as the thread's last one.
 #[cold]
 pub(crate) fn keep(error: Error) {
     // A thread that is being torn down has no last error to keep.
-    if LAST.try_with(|last| last.replace(Some(error))).is_ok() {
+    let kept = LAST.try_with(|last| match &mut *last.borrow_mut() {
+        Some(place) => **place = error,
+        none => *none = Some(Box::new(error)),
+    });
+    if kept.is_ok() {
         words().has_error.set(true);
     }
 }
 
 /// The thread's last failure.
 pub(crate) fn last<T>(read: impl FnOnce(Option<&Error>) -> T) -> Option<T> {
-    LAST.try_with(|last| last.try_borrow().ok().map(|last| read(last.as_ref()))).ok().flatten()
+    LAST.try_with(|last| last.try_borrow().ok().map(|last| read(last.as_deref()))).ok().flatten()
 }
 
 /// Runs code of the application inside a call of its thread: what fails in there is not the caller's failure.
@@ -206,13 +211,13 @@ pub(crate) fn set_aside<T>(body: impl FnOnce() -> T) -> T {
 
 #[cold]
 fn a_copy() -> Option<Box<Error>> {
-    LAST.try_with(|last| last.borrow().as_ref().map(|error| Box::new(error.clone()))).ok().flatten()
+    LAST.try_with(|last| last.borrow().clone()).ok().flatten()
 }
 
 #[cold]
 fn put_back(error: Option<Box<Error>>) {
     words().has_error.set(error.is_some());
-    let _ = LAST.try_with(|last| last.replace(error.map(|error| *error)));
+    let _ = LAST.try_with(|last| last.replace(error));
 }
 
 /// The name of a status; a word for every value.

@@ -3,7 +3,7 @@
 //! A `thread_local!` of a shared library is found by a call through two tables (`__tls_get_addr`), which also costs the caller what it had in registers; a
 //! call of a kernel looks nine times. Descriptors (A. Oliva, G. Araújo, "Speeding Up Thread-Local Storage Access in Dynamic Libraries",
 //! 2006; in the x86-64 psABI) cost five instructions where the loader found room beside the thread's other words, as it does for libraries that the
-//! program is linked with and tries for others, and work as before where it did not; nothing fails for want of room, as it
+//! program is linked with and tries for others if all their thread-local variables are 512 bytes at most, and work as before where it did not; nothing fails for want of room, as it
 //! would with the initial-exec model. A compiler that is stable has no name for them, so they are written out here for x86-64 and the GNU C library;
 //! elsewhere the words are a `thread_local!`.
 //!
@@ -15,7 +15,7 @@
 use std::cell::Cell;
 
 /// See the file's head. Each word is its user's alone.
-#[repr(C, align(64))]
+#[repr(C, align(32))]
 pub(crate) struct Words {
     /// The record of hazard pointers (`runtime/table.rs`).
     pub(crate) record: Cell<*const ()>,
@@ -27,9 +27,15 @@ pub(crate) struct Words {
     pub(crate) has_error: Cell<bool>,
 }
 
-const _: () = assert!(size_of::<Words>() == 64 && align_of::<Words>() == 64);
+const _: () = assert!(size_of::<Words>() == 32 && align_of::<Words>() == 32);
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
+#[cfg(all(
+    target_arch = "x86_64",
+    target_pointer_width = "64",
+    target_os = "linux",
+    target_env = "gnu",
+    not(miri)
+))]
 mod place {
     use super::Words;
 
@@ -38,10 +44,10 @@ mod place {
         ".globl ringkernel_words",
         ".hidden ringkernel_words",
         ".type ringkernel_words, @object",
-        ".size ringkernel_words, 64",
-        ".balign 64",
+        ".size ringkernel_words, 32",
+        ".balign 32",
         "ringkernel_words:",
-        ".zero 64",
+        ".zero 32",
         ".popsection",
     );
 
@@ -59,6 +65,11 @@ mod place {
                 out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
                 out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
                 out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
+                out("xmm16") _, out("xmm17") _, out("xmm18") _, out("xmm19") _,
+                out("xmm20") _, out("xmm21") _, out("xmm22") _, out("xmm23") _,
+                out("xmm24") _, out("xmm25") _, out("xmm26") _, out("xmm27") _,
+                out("xmm28") _, out("xmm29") _, out("xmm30") _, out("xmm31") _,
+                out("k1") _, out("k2") _, out("k3") _, out("k4") _, out("k5") _, out("k6") _, out("k7") _,
                 options(att_syntax, pure, nomem),
             );
         }
@@ -66,7 +77,13 @@ mod place {
     }
 }
 
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")))]
+#[cfg(not(all(
+    target_arch = "x86_64",
+    target_pointer_width = "64",
+    target_os = "linux",
+    target_env = "gnu",
+    not(miri)
+)))]
 mod place {
     use super::{Cell, Words};
 

@@ -168,8 +168,7 @@ static void lesson_33_a_hung_handler_fails_its_kernel_and_no_other(void) {
   CHECK(check_now() - start < MS(8000));
 }
 
-/* Kernels that are launched for each batch share streams when there are many. A handler that hangs keeps the one that it has; who has nothing
- * in that one goes on. */
+/* Kernels that are launched for each batch take streams in turn. A handler that hangs keeps the one that it has; the others go on. */
 static void a_hung_handler_takes_no_others_stream(void) {
   enum { MANY = 60 };
   rk_kernel_t stuck, others[MANY];
@@ -246,6 +245,68 @@ static void who_waits_for_a_stream_is_not_hung(void) {
   CHECK_STATUS(rk_call(stuck, &message, &reply, MS(20000)), RK_ERR_KERNEL_FAILED);
   CHECK_STATUS(rk_call(echo, &message, &reply, MS(20000)), RK_ERR_KERNEL_FAILED);
   CHECK(state_of(echo) == RK_STATE_FAILED);
+  OK(rk_runtime_destroy(runtime));
+}
+
+/* Nobody looks at an idle kernel: the time until its next message is not a handler's. */
+static void an_idle_kernel_is_not_hung(void) {
+  rk_kernel_t short_one, resident;
+  int i;
+  setenv("RK_CUDA_HANDLER_LIMIT_MS", "300", 1);
+  OK(create(RK_BACKEND_CUDA));
+  OK(add("echo"));
+  short_one = launch_as(runtime, "echo", 0, RK_MODE_EVENT_DRIVEN, 0);
+  for (i = 0; i < 8; i++) {
+    CHECK(works(short_one));
+    check_sleep_ms(600);
+  }
+  resident = launch_as(runtime, "echo", 1, RK_MODE_PERSISTENT, 0);
+  for (i = 0; i < 4; i++) {
+    CHECK(works(short_one) && works(resident));
+    check_sleep_ms(600);
+  }
+  OK(rk_runtime_destroy(runtime));
+}
+
+/* A launch ends with its last block: the others stand still meanwhile. */
+static void a_block_beside_one_that_works_is_not_hung(void) {
+  enum { MESSAGES = 10 }; /* of 200 ms each */
+  rk_launch_options_t options = RK_LAUNCH_OPTIONS_INIT;
+  rk_kernel_t kernel;
+  rk_message_t reply, message = check_message("well?", 5);
+  int i;
+  setenv("RK_CUDA_HANDLER_LIMIT_MS", "800", 1);
+  OK(create(RK_BACKEND_CUDA));
+  OK(add("slow"));
+  options.mode = RK_MODE_EVENT_DRIVEN;
+  options.grid_size = 2;
+  options.block_size = 32;
+  options.program = "slow";
+  OK(rk_launch(runtime, "two", &options, &kernel));
+  message.block = 1;
+  for (i = 0; i < MESSAGES; i++) OK(rk_send(kernel, &message, RK_FOREVER));
+  for (i = 0; i < MESSAGES; i++) {
+    OK(rk_receive(kernel, &reply, MS(20000)));
+    OK(rk_release(&reply));
+  }
+  CHECK(state_of(kernel) == RK_STATE_ACTIVE);
+  OK(rk_runtime_destroy(runtime));
+}
+
+/* A handler that takes longer than the limit fails its kernel; when it ends after all, its stream is there again. */
+static void a_stream_comes_back_from_a_slow_handler(void) {
+  rk_kernel_t slow, echo;
+  rk_message_t reply, message = check_message("well?", 5);
+  setenv("RK_CUDA_HANDLER_LIMIT_MS", "100", 1);
+  setenv("RK_CUDA_STREAMS", "1", 1);
+  OK(create(RK_BACKEND_CUDA));
+  OK(add("slow"));
+  OK(add("echo"));
+  slow = launch_as(runtime, "slow", 0, RK_MODE_EVENT_DRIVEN, 0);
+  CHECK_STATUS(rk_call(slow, &message, &reply, MS(20000)), RK_ERR_KERNEL_FAILED);
+  check_sleep_ms(1000); /* it takes 200 */
+  echo = launch_as(runtime, "echo", 0, RK_MODE_EVENT_DRIVEN, 0);
+  CHECK(works(echo));
   OK(rk_runtime_destroy(runtime));
 }
 
@@ -634,6 +695,9 @@ int main(int argc, char **argv) {
   APART(lesson_33_a_hung_handler_fails_its_kernel_and_no_other);
   APART(a_hung_handler_takes_no_others_stream);
   APART(who_waits_for_a_stream_is_not_hung);
+  APART(an_idle_kernel_is_not_hung);
+  APART(a_block_beside_one_that_works_is_not_hung);
+  APART(a_stream_comes_back_from_a_slow_handler);
   APART(streams_are_made_before_anything_is_resident);
   APART(a_lost_device_is_said_by_every_call);
   for (i = 0; i < sizeof codes / sizeof *codes; i++) {

@@ -390,7 +390,8 @@ impl Drop for Device {
             match hold_launches(self) {
                 Some(_held) => {
                     ours.free(self.api);
-                    lock(&self.streams.left).free(self.api);
+                    // Not under its lock: who allocates takes that, and this may wait.
+                    std::mem::take(&mut *lock(&self.streams.left)).free(self.api);
                 }
                 None => lock(&self.streams.left).append(&mut ours),
             }

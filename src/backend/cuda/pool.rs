@@ -106,8 +106,8 @@ struct Line {
     is_launched: bool,
     /// Of the launch: who has asked the driver about an earlier one has learnt nothing of this one.
     number: u64,
-    /// The stream is counted as kept by a handler that hangs.
-    is_kept: bool,
+    /// The stream is known as kept by a handler that hangs, by this number.
+    kept: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -141,6 +141,7 @@ pub(super) struct Pool {
     timers: Vec<AtomicU64>,
     /// When it was launched last, CLOCK_MONOTONIC.
     launched_at: AtomicU64,
+    launched_since: AtomicU64,
 }
 
 // SAFETY: the stream is a handle of the driver, which any thread may use.
@@ -194,7 +195,7 @@ impl Pool {
             per_multiprocessor,
             words,
             records,
-            line: Mutex::new(Line { stream, is_launched: stream.is_some(), number: 0, is_kept: false }),
+            line: Mutex::new(Line { stream, is_launched: stream.is_some(), number: 0, kept: None }),
             numbers: (0..count).map(|_| AtomicU64::new(0)).collect(),
             seats: Mutex::new(Seats { taken: vec![false; seats], tenants: 0, closing: false }),
             is_stuck: AtomicBool::new(false),
@@ -203,6 +204,7 @@ impl Pool {
             unix_offset: AtomicU64::new(0),
             timers: (0..count).map(|_| AtomicU64::new(0)).collect(),
             launched_at: AtomicU64::new(0),
+            launched_since: AtomicU64::new(0),
         }))
     }
 
@@ -290,16 +292,29 @@ impl Pool {
     /// What it launched does not come to an end: nobody uses what it has, ever.
     pub(super) fn be_stuck(&self) {
         self.is_stuck.store(true, Ordering::SeqCst);
-        let mut line = lock(&self.line);
-        if let Some(stream) = line.stream
-            && !std::mem::replace(&mut line.is_kept, true)
-        {
-            self.device().streams.keep(stream, self.shape.once);
+        self.keep_stream(&mut lock(&self.line));
+    }
+
+    fn keep_stream(&self, line: &mut Line) {
+        if let Some(stream) = line.stream.filter(|_| line.is_launched && line.kept.is_none()) {
+            line.kept = Some(self.device().streams.keep(stream, self.shape.once));
         }
+    }
+
+    /// Of a pool that is launched for each batch: when its launch was made, CLOCK_MONOTONIC; 0: there is none.
+    pub(super) fn launched_since(&self) -> u64 {
+        self.launched_since.load(Ordering::SeqCst)
     }
 
     /// Of a pool that is launched for each batch: whether it may be launched now; then it is, or `end`ed. One thread at a time.
     pub(super) fn begin(&self, is_first: bool) -> Begun {
+        let streams = &self.device().streams;
+        if streams.may_have_come_back(monotonic_ns())
+            && let Ok(_current) = self.device().enter()
+        {
+            // A handler that was called hung may have come to its end.
+            streams.are_kept();
+        }
         let mut line = lock(&self.line);
         debug_assert!(self.shape.once && line.stream.is_none());
         let (begun, stream) = self.device().streams.take_short(is_first);
@@ -316,9 +331,10 @@ impl Pool {
     fn end_line(&self, line: &mut Line) {
         let streams = &self.device().streams;
         if let Some(stream) = line.stream.take() {
-            match std::mem::replace(&mut line.is_kept, false) {
-                true => streams.keep_no_more(stream),
-                false => streams.give_back(stream, self.shape.once),
+            self.launched_since.store(0, Ordering::SeqCst);
+            match line.kept.take() {
+                Some(number) => streams.keep_no_more(number),
+                None => streams.give_back(stream, self.shape.once),
             }
         }
     }
@@ -328,7 +344,15 @@ impl Pool {
         let launched = self.launch_grid();
         if self.shape.once {
             match launched {
-                Ok(()) => lock(&self.line).is_launched = true,
+                Ok(()) => {
+                    let mut line = lock(&self.line);
+                    line.is_launched = true;
+                    // From now on: before, the driver may have waited for others.
+                    self.launched_since.store(monotonic_ns(), Ordering::SeqCst);
+                    if self.is_stuck.load(Ordering::SeqCst) {
+                        self.keep_stream(&mut line);
+                    }
+                }
                 Err(_) => self.end(),
             }
         }

@@ -440,15 +440,22 @@ impl Pump {
     /// Handlers that do not end. Words of mapped memory only, so it goes on while the driver holds everybody up.
     fn tick(&self, now: u64) {
         let limit = self.shared.hang_limit_ns;
-        for Entry { kernel, resident } in &self.entries {
-            for seat in resident.seats.iter().filter(|seat| limit != 0 && seat.is_hung(now, limit)) {
-                let error = Error::Hung { kernel: Arc::clone(&kernel.id), limit_ms: limit / 1_000_000 };
-                log::write(log::Level::Error, || error.to_string());
-                // In this order: who waits for the seat holds what is needed to fail the kernel.
-                resident.give_up(seat);
-                kernel.fail(RK_ERR_DEVICE);
-                self.shared.poke();
+        for Entry { kernel, resident } in self.entries.iter().filter(|_| limit != 0) {
+            let launch_is_hung = resident.pool.shape.once && resident.is_hung(now, limit);
+            let is_hung = |seat: &Seat| match resident.pool.shape.once {
+                true => launch_is_hung && !seat.is_lost(),
+                false => seat.is_hung(now, limit),
+            };
+            let hung: Vec<_> = resident.seats.iter().filter(|seat| is_hung(seat)).collect();
+            if hung.is_empty() {
+                continue;
             }
+            let error = Error::Hung { kernel: Arc::clone(&kernel.id), limit_ms: limit / 1_000_000 };
+            log::write(log::Level::Error, || error.to_string());
+            // In this order: who waits for the seats holds what is needed to fail the kernel.
+            hung.iter().for_each(|seat| resident.give_up(seat));
+            kernel.fail(RK_ERR_DEVICE);
+            self.shared.poke();
         }
     }
 }

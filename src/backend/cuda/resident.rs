@@ -116,6 +116,9 @@ pub(super) struct Resident {
     pub(super) epoch: u64,
     payload_max: u32,
     pub(super) in_flight: Arc<AtomicBool>,
+    /// What had moved in its blocks when they were looked at last, and when that was new.
+    watched: AtomicU64,
+    watched_since: AtomicU64,
     /// Short launches so far.
     pub(super) launches: AtomicU64,
     /// The seats are others' from then on. The lock is held by who writes their words and by who gives them away.
@@ -204,6 +207,8 @@ impl Resident {
             epoch: shared.next_epoch(),
             payload_max: options.payload_max,
             in_flight,
+            watched: AtomicU64::new(0),
+            watched_since: AtomicU64::new(0),
             launches: AtomicU64::new(0),
             is_gone: Mutex::new(false),
             version,
@@ -263,6 +268,20 @@ impl Resident {
         !seat.held.load(Ordering::Acquire) && kernel.block(block).input.get().is_some_and(is_there)
     }
 
+    /// Of a kernel that is launched for each batch: whether nothing has moved in any of its blocks for `limit_ns` while a launch is there. A block that
+    /// has found nothing more stands still until the last one of its launch has ended. By the pump.
+    pub(super) fn is_hung(&self, now: u64, limit_ns: u64) -> bool {
+        let moved = self.seats.iter().fold(0u64, |sum, seat| sum.wrapping_add(seat.moved()));
+        let launched = self.pool.launched_since();
+        if self.watched.swap(moved, Ordering::Relaxed) != moved || launched == 0 {
+            self.watched_since.store(now, Ordering::Relaxed);
+            return false;
+        }
+        // Nobody has looked while nothing was there.
+        let since = self.watched_since.load(Ordering::Relaxed).max(launched);
+        now.saturating_sub(since) > limit_ns && !self.seats.iter().all(|seat| seat.is_lost())
+    }
+
     /// Whether every block has answered the last command.
     pub(super) fn is_answered(&self) -> bool {
         self.seats.iter().all(|seat| seat.is_answered())
@@ -304,7 +323,8 @@ impl Resident {
                 waits_for_launch = false;
                 deadline = monotonic_ns().saturating_add(limit);
             }
-            if monotonic_ns() > deadline || self.seats.iter().any(|seat| seat.lost.load(Ordering::SeqCst)) {
+            let is_lost = self.seats.iter().any(|seat| seat.is_lost());
+            if monotonic_ns() > deadline || is_lost {
                 if self.wants_copy.swap(false, Ordering::SeqCst) {
                     not_launched();
                     let name = Arc::clone(&kernel.id);
@@ -313,6 +333,12 @@ impl Resident {
                         name,
                         timeout_ns: COPY_NS,
                     });
+                }
+                if waits_for_launch && !is_lost {
+                    // It was launched just now.
+                    waits_for_launch = false;
+                    deadline = monotonic_ns().saturating_add(limit);
+                    continue;
                 }
                 return Err(Error::NoAnswer { kernel: Arc::clone(&kernel.id) });
             }

@@ -209,6 +209,22 @@ impl Seat {
     /// Whether nothing has moved in the block for `limit_ns`: not even a look at its words, which one that waits for
     /// something takes all the time. By the pump.
     pub(super) fn is_hung(&self, now: u64, limit_ns: u64) -> bool {
+        let moved = self.moved();
+        if self.watched.load(Ordering::Relaxed) != moved {
+            self.watched.store(moved, Ordering::Relaxed);
+            self.watched_since.store(now, Ordering::Relaxed);
+            return false;
+        }
+        !self.is_lost() && now.saturating_sub(self.watched_since.load(Ordering::Relaxed)) > limit_ns
+    }
+
+    /// It was given up.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::SeqCst)
+    }
+
+    /// What changes when anything moves in the block.
+    pub(super) fn moved(&self) -> u64 {
         let fields = [
             offset_of!(SeatStatus, heartbeat),
             offset_of!(SeatStatus, taken),
@@ -217,15 +233,7 @@ impl Seat {
         ];
         // Each only grows, so their sum moves when one does.
         let moved = fields.iter().map(|field| self.status(*field)).fold(0, u64::wrapping_add);
-        let moved = moved.wrapping_add(self.head.load(Ordering::Relaxed));
-        let is_away = self.pool.shape.once && !self.in_flight.load(Ordering::SeqCst);
-        if is_away || self.watched.load(Ordering::Relaxed) != moved {
-            self.watched.store(moved, Ordering::Relaxed);
-            self.watched_since.store(now, Ordering::Relaxed);
-            return false;
-        }
-        !self.lost.load(Ordering::Relaxed)
-            && now.saturating_sub(self.watched_since.load(Ordering::Relaxed)) > limit_ns
+        moved.wrapping_add(self.head.load(Ordering::Relaxed))
     }
 
     fn slot(&self, position: u64) -> NonNull<u8> {

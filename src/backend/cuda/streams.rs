@@ -10,7 +10,7 @@
 //! with another kernel each time); what is there for that are messages, and no handler waits for another kernel's, as device code has no
 //! means to. One stream more is for the first launch of a kernel, which has no message: it does not wait for handlers of others.
 //!
-//! A handler that hangs keeps its stream and nobody else's. Where all are kept that way, who wants one is told.
+//! A handler that hangs keeps its stream and nobody else's, and gives it back if it comes to its end after all. Where all are kept that way, who wants one is told.
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -19,12 +19,15 @@ use std::ffi::c_void;
 use super::device::Left;
 use super::driver::{self, Api, Context, SUCCESS};
 use crate::error::Result;
-use crate::sync::{Arc, Mutex, Weak, lock};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering, Weak, lock};
 
 /// CU_STREAM_NON_BLOCKING.
 const NON_BLOCKING: u32 = 1;
 /// Streams of either kind, unless RK_CUDA_STREAMS says otherwise. The first launches' is one more.
 pub(super) const OF_A_KIND: u64 = 14;
+
+/// Between two questions to the driver whether a handler that was called hung has come to its end.
+const ASK_NS: u64 = 1_000_000;
 
 /// The streams of each device that is open, by its context.
 static SETS: Mutex<Vec<(ContextKey, Weak<Streams>)>> = Mutex::new(Vec::new());
@@ -45,8 +48,18 @@ unsafe impl Sync for Stream {}
 struct Free {
     resident: VecDeque<Stream>,
     short: VecDeque<Stream>,
-    /// Kept by what does not come to an end; whether it is a short one.
-    kept: Vec<(Stream, bool)>,
+    /// Kept by what does not come to an end.
+    kept: Vec<KeptStream>,
+    /// Of the last one that was kept.
+    number: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct KeptStream {
+    stream: Stream,
+    is_short: bool,
+    /// It may be kept again, for another launch.
+    number: u64,
 }
 
 impl Free {
@@ -71,6 +84,8 @@ pub(super) struct Streams {
     all: Vec<Stream>,
     of_a_kind: usize,
     free: Mutex<Free>,
+    /// When the driver was asked about kept ones.
+    asked_ns: AtomicU64,
     /// What runtimes that are closed could not free.
     pub(super) left: Mutex<Left>,
 }
@@ -91,8 +106,14 @@ impl Streams {
             return Ok(known);
         }
         // One that is not complete gives back what it has.
-        let mut made =
-            Self { api, all: Vec::new(), of_a_kind, free: Mutex::default(), left: Mutex::default() };
+        let mut made = Self {
+            api,
+            all: Vec::new(),
+            of_a_kind,
+            free: Mutex::default(),
+            asked_ns: AtomicU64::new(0),
+            left: Mutex::default(),
+        };
         for _ in 0..2 * of_a_kind + 1 {
             let mut handle = std::ptr::null_mut::<c_void>();
             // SAFETY: an out-pointer of ours.
@@ -137,7 +158,7 @@ impl Streams {
         let left = usize::from(!is_first);
         match () {
             () if free.short.len() > left => (Begun::Yes, free.short.pop_front()),
-            () if free.kept.iter().filter(|(_, is_short)| *is_short).count() + left > self.of_a_kind => {
+            () if free.kept.iter().filter(|kept| kept.is_short).count() + left > self.of_a_kind => {
                 (Begun::Never, None)
             }
             () => (Begun::NotNow, None),
@@ -149,28 +170,41 @@ impl Streams {
         lock(&self.free).give_back(stream, is_short);
     }
 
-    /// What is in a stream does not come to an end.
-    pub(super) fn keep(&self, stream: Stream, is_short: bool) {
-        lock(&self.free).kept.push((stream, is_short));
+    /// What is in a stream does not come to an end; a number for it.
+    pub(super) fn keep(&self, stream: Stream, is_short: bool) -> u64 {
+        let mut free = lock(&self.free);
+        free.number += 1;
+        let number = free.number;
+        free.kept.push(KeptStream { stream, is_short, number });
+        number
     }
 
     /// It has, after all; unless that was seen already, and the stream is somebody else's.
-    pub(super) fn keep_no_more(&self, stream: Stream) {
+    pub(super) fn keep_no_more(&self, number: u64) {
         let mut free = lock(&self.free);
-        if let Some(at) = free.kept.iter().position(|(kept, _)| kept.0 == stream.0) {
-            let (stream, is_short) = free.kept.swap_remove(at);
+        if let Some(at) = free.kept.iter().position(|kept| kept.number == number) {
+            let KeptStream { stream, is_short, .. } = free.kept.swap_remove(at);
             free.give_back(stream, is_short);
         }
     }
 
+    /// Whether launches are short of streams, some are kept, and nobody has asked for a while whether they still are.
+    pub(super) fn may_have_come_back(&self, now: u64) -> bool {
+        let is_short = {
+            let free = lock(&self.free);
+            free.short.len() <= 1 && !free.kept.is_empty()
+        };
+        is_short && now.saturating_sub(self.asked_ns.fetch_max(now, Ordering::Relaxed)) > ASK_NS
+    }
+
     /// Whether something runs there that does not end: nothing is to wait for an idle device. In the context.
     pub(super) fn are_kept(&self) -> bool {
-        let kept: Vec<_> = lock(&self.free).kept.iter().map(|(stream, _)| *stream).collect();
+        let kept = lock(&self.free).kept.clone();
         // Under no lock, as the driver may wait.
-        for stream in kept {
+        for KeptStream { stream, number, .. } in kept {
             // SAFETY: a live stream.
             if unsafe { (self.api.stream_query)(stream.0) } == SUCCESS {
-                self.keep_no_more(stream);
+                self.keep_no_more(number);
             }
         }
         !lock(&self.free).kept.is_empty()

@@ -185,7 +185,8 @@ impl Watch {
         if self.shared.core.lost.get().is_some() {
             return;
         }
-        let pools = lock(&self.shared.pools).clone();
+        // Who launches a pool has them for a while, and short launches are to be seen to end meanwhile.
+        let Ok(pools) = self.shared.pools.try_lock().map(|pools| pools.clone()) else { return };
         for pool in pools.iter().filter(|pool| !pool.shape.once) {
             pool.calibrate(now);
             match pool.query() {
@@ -199,7 +200,9 @@ impl Watch {
             }
         }
         drop(pools);
-        self.shared.sweep(&mut lock(&self.shared.pools));
+        if let Ok(mut pools) = self.shared.pools.try_lock() {
+            self.shared.sweep(&mut pools);
+        }
         self.shared.bury();
     }
 
